@@ -1,0 +1,138 @@
+//! Connections. Its own accept loop, because a sandbox must be able to close a connection without an answer and to
+//! end with requests hanging, and axum's server does neither.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{any, get};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::sale::HangUp;
+use crate::shop::Shop;
+use crate::{compatible, control, native, openai};
+
+/// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
+const LARGEST_REQUEST: usize = 256 << 20;
+
+/// The time open requests get to end when the sandbox stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// All routes over one shop.
+pub(crate) fn router(shop: Arc<Shop>) -> Router {
+    Router::new()
+        .nest("/openai/v1", openai::routes())
+        .nest("/compatible/v1", compatible::routes())
+        .nest("/native/v1", native::routes())
+        .nest("/control", control::routes())
+        .route("/files/{id}", get(compatible::file))
+        .route("/elsewhere", any(elsewhere))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(openai::not_found)
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(axum::middleware::map_response(label))
+        .with_state(shop)
+}
+
+/// Where `redirect` faults point: nobody has business here.
+async fn elsewhere(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
+    shop.counters.follow();
+    (
+        StatusCode::OK,
+        "You followed a redirect that you should not have followed.\n",
+    )
+}
+
+/// Says in every answer that it is simulated.
+async fn label(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("x-simulated"),
+        HeaderValue::from_static("sandbox"),
+    );
+    response
+}
+
+/// Stops the server: first no new connections, then, after a short drain, none at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shutdown {
+    pub gently: CancellationToken,
+    pub now: CancellationToken,
+}
+
+/// Accepts connections until the shutdown.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: Shutdown,
+    tasks: TaskTracker,
+) {
+    let service = TowerToHyperService::new(router);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    // Out of file descriptors, most likely: others must end before a new try makes sense.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+            () = shutdown.gently.cancelled() => return,
+        };
+        tasks.spawn(connection(stream, service.clone(), shutdown.clone()));
+    }
+}
+
+async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, shutdown: Shutdown) {
+    // Without it small answers wait for the client's acknowledgement; a failure only costs that time.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = service.call(request);
+        async move {
+            match answer.await {
+                Ok(response) if response.extensions().get::<HangUp>().is_some() => {
+                    Err("hung up, as the fault asks")
+                }
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // How a connection ends is the client's business, and often a fault's.
+        _ = connection.as_mut() => {}
+        () = shutdown.now.cancelled() => {}
+        () = shutdown.gently.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = shutdown.now.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Ends all connections and waits for their tasks.
+pub(crate) async fn stop(shutdown: &Shutdown, tasks: &TaskTracker) {
+    shutdown.gently.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        shutdown.now.cancel();
+        tasks.wait().await;
+    }
+}
