@@ -32,14 +32,7 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// A body that is sent at once.
     pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
-        Self {
-            waiting: pieces.into(),
-            pause: Duration::ZERO,
-            sleep: None,
-            started: false,
-            breaks: false,
-            visit: None,
-        }
+        Self { waiting: pieces.into(), pause: Duration::ZERO, sleep: None, started: false, breaks: false, visit: None }
     }
 
     /// All the bytes, for the `content-length`.
@@ -58,10 +51,8 @@ impl Pieces {
     pub(crate) fn cut_into(mut self, count: usize) -> Self {
         let whole = Bytes::from(Vec::from(std::mem::take(&mut self.waiting)).concat());
         let length = whole.len().div_ceil(count.max(1)).max(1);
-        self.waiting = (0..whole.len())
-            .step_by(length)
-            .map(|at| whole.slice(at..(at + length).min(whole.len())))
-            .collect();
+        self.waiting =
+            (0..whole.len()).step_by(length).map(|at| whole.slice(at..(at + length).min(whole.len()))).collect();
         self
     }
 
@@ -83,9 +74,7 @@ impl Pieces {
 
     /// Waits for the running pause, or for the one that `time` starts.
     fn wait(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
         let ended = sleep.as_mut().poll(context);
         if ended.is_ready() {
             self.sleep = None;
@@ -98,10 +87,7 @@ impl HttpBody for Pieces {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
         if this.waiting.is_empty() {
             if !this.breaks {
@@ -126,11 +112,7 @@ impl HttpBody for Pieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.breaks {
-            SizeHint::default()
-        } else {
-            SizeHint::with_exact(self.len() as u64)
-        }
+        if self.breaks { SizeHint::default() } else { SizeHint::with_exact(self.len() as u64) }
     }
 }
 

@@ -152,32 +152,17 @@ impl Book {
         if let Some(path) = path {
             let (file, lines) = open_file(path)?;
             kept.totals = Totals::of(&lines);
-            let length = file
-                .metadata()
-                .map_err(|source| io_error(path, source))?
-                .len();
-            ledger = Some(Ledger {
-                file,
-                length,
-                durable,
-                dirty: false,
-            });
+            let length = file.metadata().map_err(|source| io_error(path, source))?.len();
+            ledger = Some(Ledger { file, length, durable, dirty: false });
         }
         let kept = Arc::new(Mutex::new(kept));
         let (orders, queue) = mpsc::channel();
-        let writer = Writer {
-            ledger,
-            kept: Arc::clone(&kept),
-        };
+        let writer = Writer { ledger, kept: Arc::clone(&kept) };
         std::thread::Builder::new()
             .name("invoice-book".into())
             .spawn(move || writer.run(&queue))
             .map_err(|source| io_error(path.unwrap_or(Path::new("(memory)")), source))?;
-        Ok(Self {
-            orders,
-            path: path.map(Path::to_owned),
-            kept,
-        })
+        Ok(Self { orders, path: path.map(Path::to_owned), kept })
     }
 
     /// Bills a request and returns its number once the line is durable. The line is written even when the caller
@@ -187,18 +172,13 @@ impl Book {
     /// When the line could not be written; then it is not billed.
     pub async fn bill(&self, invoice: Invoice) -> Result<u64, BookError> {
         let (done, answer) = oneshot::channel();
-        self.orders
-            .send(Order::Bill(Box::new(invoice), done))
-            .map_err(|_| BookError::Closed)?;
+        self.orders.send(Order::Bill(Box::new(invoice), done)).map_err(|_| BookError::Closed)?;
         answer.await.map_err(|_| BookError::Closed)?
     }
 
     /// The sums of all that was ever billed in this book.
     pub fn totals(&self) -> Totals {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .totals
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).totals
     }
 
     /// Every line of this book, in order. Reads the whole file.
@@ -208,12 +188,7 @@ impl Book {
     pub fn lines(&self) -> Result<Vec<Line>, BookError> {
         match &self.path {
             Some(path) => Self::read(path),
-            None => Ok(self
-                .kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .lines
-                .clone()),
+            None => Ok(self.kept.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()),
         }
     }
 
@@ -238,21 +213,13 @@ impl Book {
 }
 
 fn io_error(path: &Path, source: io::Error) -> BookError {
-    BookError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    BookError::Io { path: path.to_owned(), source }
 }
 
 /// Opens and locks the file, reads it, and cuts off a torn last line.
 fn open_file(path: &Path) -> Result<(File, Vec<Line>), BookError> {
     let fail = |source| io_error(path, source);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(fail)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => BookError::InUse(path.to_owned()),
         TryLockError::Error(source) => fail(source),
@@ -268,21 +235,11 @@ fn open_file(path: &Path) -> Result<(File, Vec<Line>), BookError> {
 
 /// The lines of a book's text, and the length in bytes of its complete lines.
 fn parse(path: &Path, text: &[u8]) -> Result<(Vec<Line>, usize), BookError> {
-    let whole = text
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |end| end + 1);
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let mut lines = Vec::new();
-    for (index, row) in text[..whole]
-        .split_inclusive(|byte| *byte == b'\n')
-        .enumerate()
-    {
+    for (index, row) in text[..whole].split_inclusive(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
-        let corrupt = |reason| BookError::Corrupt {
-            path: path.to_owned(),
-            line: number,
-            reason,
-        };
+        let corrupt = |reason| BookError::Corrupt { path: path.to_owned(), line: number, reason };
         let line: Line = serde_json::from_slice(row).map_err(|error| corrupt(error.to_string()))?;
         if line.seq != number as u64 {
             return Err(corrupt(format!("its number is {}", line.seq)));
@@ -311,12 +268,7 @@ type Waiting = (Line, oneshot::Sender<Result<u64, BookError>>);
 
 impl Writer {
     fn run(mut self, queue: &mpsc::Receiver<Order>) {
-        let mut seq = self
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .totals
-            .count;
+        let mut seq = self.kept.lock().unwrap_or_else(PoisonError::into_inner).totals.count;
         while let Ok(first) = queue.recv() {
             let mut closing = None;
             let mut group: Vec<Waiting> = Vec::new();
@@ -326,14 +278,7 @@ impl Writer {
                     Order::Close(done) => closing = Some(done),
                     Order::Bill(invoice, done) => {
                         let seq = seq + 1 + group.len() as u64;
-                        group.push((
-                            Line {
-                                seq,
-                                at: unix_millis(),
-                                invoice: *invoice,
-                            },
-                            done,
-                        ));
+                        group.push((Line { seq, at: unix_millis(), invoice: *invoice }, done));
                     }
                 }
                 if closing.is_none() && group.len() < GROUP {
@@ -392,13 +337,8 @@ impl Ledger {
         }
         self.mend()?;
         self.dirty = true;
-        let written = self.file.write_all(&text).and_then(|()| {
-            if self.durable {
-                self.file.sync_data()
-            } else {
-                Ok(())
-            }
-        });
+        let written =
+            self.file.write_all(&text).and_then(|()| if self.durable { self.file.sync_data() } else { Ok(()) });
         match written {
             Ok(()) => {
                 self.length += text.len() as u64;
@@ -419,15 +359,10 @@ impl Ledger {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the provider's own clock: no test may move when it says it billed"
-)]
+#[expect(clippy::disallowed_methods, reason = "the provider's own clock: no test may move when it says it billed")]
 fn unix_millis() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -451,8 +386,7 @@ mod tests {
     }
 
     fn scratch(name: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("sandbox-book-{}-{name}.jsonl", std::process::id()));
+        let path = std::env::temp_dir().join(format!("sandbox-book-{}-{name}.jsonl", std::process::id()));
         let _ = std::fs::remove_file(&path);
         path
     }
@@ -463,24 +397,15 @@ mod tests {
         let book = Book::open(Some(&path), true).unwrap();
         assert_eq!(book.bill(invoice("one\ntwo")).await.unwrap(), 1);
         assert_eq!(book.bill(invoice("three")).await.unwrap(), 2);
-        assert!(matches!(
-            Book::open(Some(&path), true),
-            Err(BookError::InUse(_))
-        ));
+        assert!(matches!(Book::open(Some(&path), true), Err(BookError::InUse(_))));
         book.close().await;
-        assert!(matches!(
-            book.bill(invoice("late")).await,
-            Err(BookError::Closed)
-        ));
+        assert!(matches!(book.bill(invoice("late")).await, Err(BookError::Closed)));
 
         let book = Book::open(Some(&path), true).unwrap();
         assert_eq!(book.totals().count, 2);
         assert_eq!(book.bill(invoice("four")).await.unwrap(), 3);
         let lines = Book::read(&path).unwrap();
-        assert_eq!(
-            lines.iter().map(|line| line.seq).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(lines.iter().map(|line| line.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(lines[0].invoice, invoice("one\ntwo"));
         assert_eq!(Totals::of(&lines), book.totals());
         assert_eq!(book.totals().billed_usd.to_string(), "0.03528");
@@ -509,10 +434,7 @@ mod tests {
         broken.push(b'\n');
         broken.extend_from_slice(&whole);
         std::fs::write(&path, &broken).unwrap();
-        assert!(matches!(
-            Book::open(Some(&path), false),
-            Err(BookError::Corrupt { line: 1, .. })
-        ));
+        assert!(matches!(Book::open(Some(&path), false), Err(BookError::Corrupt { line: 1, .. })));
         std::fs::remove_file(path).unwrap();
     }
 

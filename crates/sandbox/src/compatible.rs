@@ -38,16 +38,11 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
 async fn models() -> Json<Value> {
     // Every name works; these show how prices are named.
     let models = ["simulated", "flat-0.002", "flat-0.04"];
-    let models = models
-        .map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "sandbox" }));
+    let models = models.map(|id| json!({ "id": id, "object": "model", "created": 0, "owned_by": "sandbox" }));
     Json(json!({ "object": "list", "data": models }))
 }
 
-async fn generations(
-    State(shop): State<Arc<Shop>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+async fn generations(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let visit = shop.counters.enter();
     let fields = Fields::from_json(&body)?;
     drop(body);
@@ -60,11 +55,7 @@ async fn edits(State(shop): State<Arc<Shop>>, request: Request) -> Result<Respon
     let (fields, uploads) = openai::edit_fields(request).await?;
     if uploads.pictures == 0 {
         let message = "Missing required parameter: 'image'.";
-        return Err(Problem::invalid(
-            "missing_required_parameter",
-            "image",
-            message,
-        ));
+        return Err(Problem::invalid("missing_required_parameter", "image", message));
     }
     answer(&shop, visit, &headers, &fields, true).await
 }
@@ -77,17 +68,8 @@ async fn answer(
     edit: bool,
 ) -> Result<Response, Problem> {
     let by_url = fields.one_of("response_format", &["url", "b64_json"])? != Some("b64_json");
-    let missing = || {
-        Problem::invalid(
-            "missing_required_parameter",
-            "model",
-            "Missing required parameter: 'model'.",
-        )
-    };
-    let model = fields
-        .text("model")?
-        .filter(|model| !model.is_empty())
-        .ok_or_else(missing)?;
+    let missing = || Problem::invalid("missing_required_parameter", "model", "Missing required parameter: 'model'.");
+    let model = fields.text("model")?.filter(|model| !model.is_empty()).ok_or_else(missing)?;
     let prompt = fields.prompt(LONGEST_PROMPT)?;
     let n = fields.integer("n", 1..=10)?.unwrap_or(1).unsigned_abs();
     let (width, height) = size(fields)?;
@@ -111,11 +93,7 @@ async fn answer(
     };
     let origin = shop.origin(headers);
     sell(shop, visit, order, |_, invoice, pictures| {
-        let data = if by_url {
-            links(shop, &origin, invoice, pictures)
-        } else {
-            inline(pictures)
-        };
+        let data = if by_url { links(shop, &origin, invoice, pictures) } else { inline(pictures) };
         Reply::Whole("application/json", data, Vec::new())
     })
     .await
@@ -125,18 +103,15 @@ async fn answer(
 pub(crate) fn size(fields: &Fields) -> Result<(u32, u32), Problem> {
     let limits = 1..=i64::from(LONGEST_EDGE);
     let bad = || {
-        let message =
-            format!("Invalid size: expected 'WIDTHxHEIGHT', each from 1 to {LONGEST_EDGE}.");
+        let message = format!("Invalid size: expected 'WIDTHxHEIGHT', each from 1 to {LONGEST_EDGE}.");
         Problem::invalid("invalid_value", "size", message)
     };
     match fields.text("size")? {
-        Some(text) if text != "auto" => parse_size(text)
-            .filter(|(width, height)| *width.max(height) <= LONGEST_EDGE)
-            .ok_or_else(bad),
+        Some(text) if text != "auto" => {
+            parse_size(text).filter(|(width, height)| *width.max(height) <= LONGEST_EDGE).ok_or_else(bad)
+        }
         _ => {
-            let side = |name| {
-                Ok::<_, Problem>(fields.integer(name, limits.clone())?.unwrap_or(1024) as u32)
-            };
+            let side = |name| Ok::<_, Problem>(fields.integer(name, limits.clone())?.unwrap_or(1024) as u32);
             Ok((side("width")?, side("height")?))
         }
     }
@@ -145,11 +120,7 @@ pub(crate) fn size(fields: &Fields) -> Result<(u32, u32), Problem> {
 fn inline(pictures: &[Picture]) -> Vec<Bytes> {
     let mut pieces = vec![format!("{{\"created\":{},\"data\":[", unix_seconds()).into()];
     for (index, picture) in pictures.iter().enumerate() {
-        let open = if index == 0 {
-            "{\"b64_json\":\""
-        } else {
-            "\"},{\"b64_json\":\""
-        };
+        let open = if index == 0 { "{\"b64_json\":\"" } else { "\"},{\"b64_json\":\"" };
         pieces.push(Bytes::from_static(open.as_bytes()));
         pieces.extend(picture.base64());
     }
@@ -164,11 +135,7 @@ fn links(shop: &Shop, origin: &str, invoice: u64, pictures: &[Picture]) -> Vec<B
         data.push(json!({ "url": format!("{origin}/files/{name}") }));
         shop.files.put(name, picture.clone());
     }
-    vec![
-        json!({ "created": unix_seconds(), "data": data })
-            .to_string()
-            .into(),
-    ]
+    vec![json!({ "created": unix_seconds(), "data": data }).to_string().into()]
 }
 
 /// `GET /files/{id}`: a picture that was answered as a URL.
@@ -183,13 +150,7 @@ pub(crate) async fn file(
         }
         None => {
             let message = "No such file, or no longer.";
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "invalid_request_error",
-                None,
-                message,
-            )
-            .into_response()
+            Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", None, message).into_response()
         }
     }
 }

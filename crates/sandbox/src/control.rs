@@ -36,16 +36,9 @@ struct Shown {
 async fn book(State(shop): State<Arc<Shop>>) -> Result<Json<Shown>, Problem> {
     let book = Arc::clone(&shop.book);
     let reading = tokio::task::spawn_blocking(move || book.lines());
-    let lines = reading
-        .await
-        .map_err(Problem::broken)?
-        .map_err(Problem::broken)?;
+    let lines = reading.await.map_err(Problem::broken)?.map_err(Problem::broken)?;
     let totals = crate::book::Totals::of(&lines);
-    Ok(Json(Shown {
-        lines,
-        count: totals.count,
-        billed_usd: totals.billed_usd,
-    }))
+    Ok(Json(Shown { lines, count: totals.count, billed_usd: totals.billed_usd }))
 }
 
 async fn stats(State(shop): State<Arc<Shop>>) -> Json<Stats> {
@@ -59,17 +52,13 @@ struct Script {
 }
 
 async fn faults(State(shop): State<Arc<Shop>>) -> Json<Script> {
-    Json(Script {
-        faults: shop.script.waiting(),
-    })
+    Json(Script { faults: shop.script.waiting() })
 }
 
 async fn append(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<Json<Script>, Problem> {
     let script: Script = read(&body)?;
     shop.script.append(script.faults);
-    Ok(Json(Script {
-        faults: shop.script.waiting(),
-    }))
+    Ok(Json(Script { faults: shop.script.waiting() }))
 }
 
 async fn clear(State(shop): State<Arc<Shop>>) -> StatusCode {
@@ -92,11 +81,6 @@ async fn latency(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<StatusCod
 /// Reads a JSON body whatever its content type says: these routes are called from shells.
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            Some("invalid_json"),
-            error.to_string(),
-        )
+        Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", Some("invalid_json"), error.to_string())
     })
 }

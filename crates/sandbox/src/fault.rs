@@ -83,18 +83,9 @@ impl Fault {
     pub fn is_billed(&self) -> bool {
         match self {
             Self::Latency(_) | Self::Trickle(_) | Self::Bytes(_) => true,
-            Self::BillThenFail(_)
-            | Self::BillThenHang
-            | Self::BillThenReset
-            | Self::BillThenStreamError => true,
-            Self::Truncate
-            | Self::TruncatePicture
-            | Self::Html
-            | Self::HtmlPicture
-            | Self::GarbageJson => true,
-            Self::Fail(_) | Self::Hang | Self::Reset | Self::StreamError | Self::Redirect(_) => {
-                false
-            }
+            Self::BillThenFail(_) | Self::BillThenHang | Self::BillThenReset | Self::BillThenStreamError => true,
+            Self::Truncate | Self::TruncatePicture | Self::Html | Self::HtmlPicture | Self::GarbageJson => true,
+            Self::Fail(_) | Self::Hang | Self::Reset | Self::StreamError | Self::Redirect(_) => false,
             Self::Throttle(_) | Self::ThrottleDate(_) | Self::Quota | Self::Refuse => false,
             Self::RefuseOk | Self::StreamRefuse => false,
         }
@@ -103,9 +94,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = |name: &str, time: &Duration, f: &mut fmt::Formatter<'_>| {
-            write!(f, "{name}={}", time.as_millis())
-        };
+        let millis = |name: &str, time: &Duration, f: &mut fmt::Formatter<'_>| write!(f, "{name}={}", time.as_millis());
         let seconds = |name: &str, time: &Duration, f: &mut fmt::Formatter<'_>| {
             write!(f, "{name}={}.{:03}", time.as_secs(), time.subsec_millis())
         };
@@ -160,11 +149,7 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
     match name {
         "latency" => millis(value?).map(Fault::Latency),
         "trickle" => millis(value?).map(Fault::Trickle),
-        "bytes" => value?
-            .parse()
-            .ok()
-            .filter(|bytes| *bytes <= LARGEST)
-            .map(Fault::Bytes),
+        "bytes" => value?.parse().ok().filter(|bytes| *bytes <= LARGEST).map(Fault::Bytes),
         "fail" => status(value?).map(Fault::Fail),
         "bill-then-fail" => status(value?).map(Fault::BillThenFail),
         "hang" => plain(Fault::Hang),
@@ -178,11 +163,7 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
         "refuse-200" => plain(Fault::RefuseOk),
         // A header value must not be able to break the answer that carries it.
         "redirect" => match value {
-            Some(place)
-                if place.is_empty() || !place.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                None
-            }
+            Some(place) if place.is_empty() || !place.bytes().all(|byte| byte.is_ascii_graphic()) => None,
             place => Some(Fault::Redirect(place.map(str::to_owned))),
         },
         "stream-error" => plain(Fault::StreamError),
@@ -198,26 +179,17 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
 }
 
 fn millis(text: &str) -> Option<Duration> {
-    text.parse()
-        .ok()
-        .map(Duration::from_millis)
-        .filter(|time| *time <= LONGEST)
+    text.parse().ok().map(Duration::from_millis).filter(|time| *time <= LONGEST)
 }
 
 fn seconds(text: &str) -> Option<Duration> {
-    let time = Duration::try_from_secs_f64(text.parse().ok()?)
-        .ok()
-        .filter(|time| *time <= LONGEST)?;
+    let time = Duration::try_from_secs_f64(text.parse().ok()?).ok().filter(|time| *time <= LONGEST)?;
     // Whole milliseconds, which is what `retry-after-ms` can say.
-    Some(Duration::from_millis(
-        (time.as_secs_f64() * 1000.0).round() as u64
-    ))
+    Some(Duration::from_millis((time.as_secs_f64() * 1000.0).round() as u64))
 }
 
 fn status(text: &str) -> Option<StatusCode> {
-    text.parse()
-        .ok()
-        .filter(|status: &StatusCode| status.is_client_error() || status.is_server_error())
+    text.parse().ok().filter(|status: &StatusCode| status.is_client_error() || status.is_server_error())
 }
 
 impl From<Fault> for String {
@@ -247,17 +219,12 @@ impl FromStr for Directive {
     type Err = UnknownFault;
 
     fn from_str(text: &str) -> Result<Self, UnknownFault> {
-        let counted = text
-            .rsplit_once('*')
-            .and_then(|(fault, times)| Some((fault, times.parse().ok()?)));
+        let counted = text.rsplit_once('*').and_then(|(fault, times)| Some((fault, times.parse().ok()?)));
         let (fault, times) = match counted {
             Some((fault, times)) => (fault, Some(times)),
             None => (text, None),
         };
-        Ok(Self {
-            fault: fault.parse()?,
-            times,
-        })
+        Ok(Self { fault: fault.parse()?, times })
     }
 }
 
@@ -276,9 +243,7 @@ pub fn directives(prompt: &str) -> Result<Vec<Directive>, UnknownFault> {
         };
         let name = inside.split(['=', '*']).next().unwrap_or(inside);
         let shaped = name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if shaped {
             found.push(inside.parse()?);
             rest = after;
@@ -339,29 +304,15 @@ mod tests {
 
     #[test]
     fn directives_are_found_in_a_prompt() {
-        let found =
-            directives("a kite [[latency=20]] over [[The Sea]] [[fail=503*2]][[refuse]] [[")
-                .unwrap();
+        let found = directives("a kite [[latency=20]] over [[The Sea]] [[fail=503*2]][[refuse]] [[").unwrap();
         let expected = ["latency=20", "fail=503*2", "refuse"].map(|text| text.parse().unwrap());
         assert_eq!(found, expected);
-        assert_eq!(
-            found[1],
-            Directive {
-                fault: Fault::Fail(StatusCode::SERVICE_UNAVAILABLE),
-                times: Some(2)
-            }
-        );
+        assert_eq!(found[1], Directive { fault: Fault::Fail(StatusCode::SERVICE_UNAVAILABLE), times: Some(2) });
     }
 
     #[test]
     fn a_mistyped_directive_is_an_error() {
-        for prompt in [
-            "[[bill-then-die]]",
-            "[[fail]]",
-            "[[fail=200]]",
-            "[[hang=1]]",
-            "[[latency=9999999999]]",
-        ] {
+        for prompt in ["[[bill-then-die]]", "[[fail]]", "[[fail=200]]", "[[hang=1]]", "[[latency=9999999999]]"] {
             assert!(directives(prompt).is_err(), "{prompt}");
         }
         assert_eq!(directives("[[]] [[ hang ]] [[1]]"), Ok(Vec::new()));

@@ -44,24 +44,14 @@ impl Fields {
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, Problem> {
         serde_json::from_slice(body).map(Self).map_err(|error| {
             let message = format!("We could not parse the JSON body of your request: {error}");
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                None,
-                message,
-            )
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message)
         })
     }
 
     /// The parameters and pictures of a form. Pictures are looked at as they pass and not kept.
     pub(crate) async fn from_form(mut form: Multipart) -> Result<(Self, Uploads), Problem> {
         let broken = |error: axum::extract::multipart::MultipartError| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                None,
-                format!("Malformed form: {error}"),
-            )
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, format!("Malformed form: {error}"))
         };
         let mut fields = Map::new();
         let mut uploads = Uploads::default();
@@ -96,15 +86,8 @@ impl Fields {
             Value::Array(items) => items.len(),
             _ => 1,
         };
-        let pictures = ["image", "images"]
-            .iter()
-            .filter_map(|name| self.0.remove(*name))
-            .map(count)
-            .sum();
-        Uploads {
-            pictures,
-            mask: self.0.remove("mask").is_some_and(|mask| !mask.is_null()),
-        }
+        let pictures = ["image", "images"].iter().filter_map(|name| self.0.remove(*name)).map(count).sum();
+        Uploads { pictures, mask: self.0.remove("mask").is_some_and(|mask| !mask.is_null()) }
     }
 
     /// Complains about the first parameter that is not in `known`.
@@ -112,11 +95,7 @@ impl Fields {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => {
                 let name: String = name.chars().take(100).collect();
-                Err(Problem::invalid(
-                    "unknown_parameter",
-                    &name,
-                    format!("Unknown parameter: '{name}'."),
-                ))
+                Err(Problem::invalid("unknown_parameter", &name, format!("Unknown parameter: '{name}'.")))
             }
             None => Ok(()),
         }
@@ -140,10 +119,7 @@ impl Fields {
         let text = self.text(name)?;
         match text {
             Some(text) if !choices.contains(&text) => {
-                let message = format!(
-                    "Invalid value for '{name}'. Supported values are: {}.",
-                    choices.join(", ")
-                );
+                let message = format!("Invalid value for '{name}'. Supported values are: {}.", choices.join(", "));
                 Err(Problem::invalid("invalid_value", name, message))
             }
             text => Ok(text),
@@ -151,23 +127,16 @@ impl Fields {
     }
 
     /// A whole number in a range, if given.
-    pub(crate) fn integer(
-        &self,
-        name: &str,
-        range: RangeInclusive<i64>,
-    ) -> Result<Option<i64>, Problem> {
+    pub(crate) fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, Problem> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
-        let number = value
-            .as_i64()
-            .ok_or_else(|| wrong_type(name, "an integer", value))?;
+        let number = value.as_i64().ok_or_else(|| wrong_type(name, "an integer", value))?;
         if range.contains(&number) {
             return Ok(Some(number));
         }
         let (low, high) = range.into_inner();
-        let message =
-            format!("Invalid '{name}': expected a value from {low} to {high}, but got {number}.");
+        let message = format!("Invalid '{name}': expected a value from {low} to {high}, but got {number}.");
         Err(Problem::invalid("invalid_value", name, message))
     }
 
@@ -182,26 +151,13 @@ impl Fields {
 
     /// The prompt: given, not blank, and at most `longest` characters.
     pub(crate) fn prompt(&self, longest: usize) -> Result<&str, Problem> {
-        let prompt = self
-            .text("prompt")?
-            .filter(|prompt| !prompt.trim().is_empty());
-        let missing = || {
-            Problem::invalid(
-                "missing_required_parameter",
-                "prompt",
-                "Missing required parameter: 'prompt'.",
-            )
-        };
+        let prompt = self.text("prompt")?.filter(|prompt| !prompt.trim().is_empty());
+        let missing =
+            || Problem::invalid("missing_required_parameter", "prompt", "Missing required parameter: 'prompt'.");
         let prompt = prompt.ok_or_else(missing)?;
         if prompt.chars().count() > longest {
-            let message = format!(
-                "Invalid 'prompt': string too long. Expected at most {longest} characters."
-            );
-            return Err(Problem::invalid(
-                "string_above_max_length",
-                "prompt",
-                message,
-            ));
+            let message = format!("Invalid 'prompt': string too long. Expected at most {longest} characters.");
+            return Err(Problem::invalid("string_above_max_length", "prompt", message));
         }
         Ok(prompt)
     }
@@ -226,11 +182,7 @@ async fn inspect(name: &str, mut field: Field<'_>) -> Result<(), Problem> {
     let mut length = 0;
     loop {
         let chunk = field.chunk().await.map_err(|error| {
-            Problem::invalid(
-                "invalid_image_file",
-                name,
-                format!("The upload of '{name}' broke off: {error}"),
-            )
+            Problem::invalid("invalid_image_file", name, format!("The upload of '{name}' broke off: {error}"))
         })?;
         let Some(chunk) = chunk else { break };
         length += chunk.len();
@@ -238,11 +190,7 @@ async fn inspect(name: &str, mut field: Field<'_>) -> Result<(), Problem> {
             head.extend_from_slice(&chunk[..chunk.len().min(12)]);
         }
         if length > LARGEST_UPLOAD {
-            return Err(Problem::invalid(
-                "image_too_large",
-                name,
-                format!("'{name}' is larger than 50 MB."),
-            ));
+            return Err(Problem::invalid("image_too_large", name, format!("'{name}' is larger than 50 MB.")));
         }
     }
     let known = head.starts_with(b"\x89PNG\r\n\x1a\n")
@@ -258,10 +206,6 @@ async fn inspect(name: &str, mut field: Field<'_>) -> Result<(), Problem> {
 /// Reads `WIDTHxHEIGHT`, in pixels, both at least 1.
 pub(crate) fn parse_size(text: &str) -> Option<(u32, u32)> {
     let (width, height) = text.split_once('x')?;
-    let side = |text: &str| {
-        text.parse::<u32>()
-            .ok()
-            .filter(|side| *side > 0 && !text.starts_with('+'))
-    };
+    let side = |text: &str| text.parse::<u32>().ok().filter(|side| *side > 0 && !text.starts_with('+'));
     Some((side(width)?, side(height)?))
 }

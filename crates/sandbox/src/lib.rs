@@ -111,39 +111,15 @@ pub struct Sandbox {
 /// When the book or the address cannot be had.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
     let book = Arc::new(Book::open(options.book.as_deref(), options.durable)?);
-    let unavailable = |source| StartError::Listen {
-        address: options.listen,
-        source,
-    };
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(unavailable)?;
+    let unavailable = |source| StartError::Listen { address: options.listen, source };
+    let listener = TcpListener::bind(options.listen).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;
-    let shop = Arc::new(shop::Shop::new(
-        book,
-        address,
-        options.latency,
-        options.picture_bytes.unwrap_or(0),
-    ));
+    let shop = Arc::new(shop::Shop::new(book, address, options.latency, options.picture_bytes.unwrap_or(0)));
     let shutdown = server::Shutdown::default();
     let tasks = TaskTracker::new();
-    tasks.spawn(server::serve(
-        listener,
-        server::router(Arc::clone(&shop)),
-        shutdown.clone(),
-        tasks.clone(),
-    ));
-    let guards = [
-        shutdown.gently.clone().drop_guard(),
-        shutdown.now.clone().drop_guard(),
-    ];
-    Ok(Sandbox {
-        address,
-        shop,
-        shutdown,
-        tasks,
-        _ends_with_this: guards,
-    })
+    tasks.spawn(server::serve(listener, server::router(Arc::clone(&shop)), shutdown.clone(), tasks.clone()));
+    let guards = [shutdown.gently.clone().drop_guard(), shutdown.now.clone().drop_guard()];
+    Ok(Sandbox { address, shop, shutdown, tasks, _ends_with_this: guards })
 }
 
 impl Sandbox {

@@ -14,9 +14,7 @@ const DOLLAR: i128 = 1_000_000_000_000;
 const PLACES: usize = 12;
 
 /// An exact amount of US dollars, in whole pico-dollars. Written and read as a plain decimal such as `0.05268`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Usd(i128);
 
@@ -98,9 +96,7 @@ impl FromStr for Usd {
             return Err(not_money());
         }
         let whole: i128 = whole.parse().map_err(|_| not_money())?;
-        let rest: i128 = format!("{rest:0<PLACES$}")
-            .parse()
-            .map_err(|_| not_money())?;
+        let rest: i128 = format!("{rest:0<PLACES$}").parse().map_err(|_| not_money())?;
         Ok(Self(sign * (whole * DOLLAR + rest)))
     }
 }

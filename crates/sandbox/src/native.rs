@@ -24,32 +24,21 @@ const LONGEST_PROMPT: usize = 32_000;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Arc<Shop>> {
-    Router::new()
-        .route("/models", get(models))
-        .route("/draw", post(draw))
+    Router::new().route("/models", get(models)).route("/draw", post(draw))
 }
 
 async fn models() -> Json<Value> {
-    let models: Vec<Value> = NATIVE
-        .iter()
-        .map(|(id, price)| json!({ "id": id, "usd_per_picture": price }))
-        .collect();
+    let models: Vec<Value> = NATIVE.iter().map(|(id, price)| json!({ "id": id, "usd_per_picture": price })).collect();
     Json(json!({ "models": models }))
 }
 
-async fn draw(
-    State(shop): State<Arc<Shop>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+async fn draw(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let visit = shop.counters.enter();
     let fields = Fields::from_json(&body)?;
     drop(body);
     let model = fields.text("model")?.unwrap_or("standard");
     let usd = native(model).ok_or_else(|| Problem::no_model(model))?;
-    fields.only(&[
-        "model", "prompt", "width", "height", "seed", "steps", "n", "format", "inputs",
-    ])?;
+    fields.only(&["model", "prompt", "width", "height", "seed", "steps", "n", "format", "inputs"])?;
     fields.integer("n", 1..=1)?;
     fields.integer("steps", 1..=1000)?;
     let (width, height) = size(&fields)?;
@@ -77,15 +66,8 @@ async fn draw(
         events: 0,
     };
     sell(&shop, visit, order, |order, invoice, pictures| {
-        let receipt = vec![
-            ("x-sandbox-cost-usd", order.usd.to_string()),
-            ("x-sandbox-invoice", invoice.to_string()),
-        ];
-        Reply::Whole(
-            order.format.mime(),
-            pictures.first().map(Picture::pieces).unwrap_or_default(),
-            receipt,
-        )
+        let receipt = vec![("x-sandbox-cost-usd", order.usd.to_string()), ("x-sandbox-invoice", invoice.to_string())];
+        Reply::Whole(order.format.mime(), pictures.first().map(Picture::pieces).unwrap_or_default(), receipt)
     })
     .await
 }

@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fields::{Fields, Uploads, parse_size};
 use crate::picture::{Format, Picture};
-use crate::price::{
-    MODELS, Model, TOKENS_PER_INPUT_PICTURE, TOKENS_PER_PARTIAL, Usage, text_tokens,
-};
+use crate::price::{MODELS, Model, TOKENS_PER_INPUT_PICTURE, TOKENS_PER_PARTIAL, Usage, text_tokens};
 use crate::problem::Problem;
 use crate::sale::{Order, Reply, sell, unix_seconds};
 use crate::shop::{Shop, attempt, bearer};
@@ -69,20 +67,11 @@ async fn models(headers: HeaderMap) -> Result<Json<Value>, Problem> {
 fn account(headers: &HeaderMap) -> Result<String, Problem> {
     bearer(headers).map(str::to_owned).ok_or_else(|| {
         let message = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.";
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_request_error",
-            Some("invalid_api_key"),
-            message,
-        )
+        Problem::new(StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"), message)
     })
 }
 
-async fn generations(
-    State(shop): State<Arc<Shop>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+async fn generations(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let visit = shop.counters.enter();
     let account = account(&headers)?;
     let fields = Fields::from_json(&body)?;
@@ -97,17 +86,10 @@ async fn edits(State(shop): State<Arc<Shop>>, request: Request) -> Result<Respon
     let (fields, uploads) = edit_fields(request).await?;
     if uploads.pictures == 0 {
         let message = "Missing required parameter: 'image'.";
-        return Err(Problem::invalid(
-            "missing_required_parameter",
-            "image",
-            message,
-        ));
+        return Err(Problem::invalid("missing_required_parameter", "image", message));
     }
     if uploads.pictures > MOST_INPUTS {
-        let message = format!(
-            "Invalid 'image': at most {MOST_INPUTS} pictures, but got {}.",
-            uploads.pictures
-        );
+        let message = format!("Invalid 'image': at most {MOST_INPUTS} pictures, but got {}.", uploads.pictures);
         return Err(Problem::invalid("invalid_value", "image", message));
     }
     answer(&shop, visit, account, &headers, &fields, Some(uploads)).await
@@ -115,28 +97,13 @@ async fn edits(State(shop): State<Arc<Shop>>, request: Request) -> Result<Respon
 
 /// The parameters and pictures of an edit, sent as a form or as JSON.
 pub(crate) async fn edit_fields(request: Request) -> Result<(Fields, Uploads), Problem> {
-    let kind = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
-    let unreadable = |error: String| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            None,
-            error,
-        )
-    };
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let unreadable = |error: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, error);
     if kind.starts_with("multipart/form-data") {
-        let form = Multipart::from_request(request, &())
-            .await
-            .map_err(|error| unreadable(error.to_string()))?;
+        let form = Multipart::from_request(request, &()).await.map_err(|error| unreadable(error.to_string()))?;
         return Fields::from_form(form).await;
     }
-    let body = Bytes::from_request(request, &())
-        .await
-        .map_err(|error| unreadable(error.to_string()))?;
+    let body = Bytes::from_request(request, &()).await.map_err(|error| unreadable(error.to_string()))?;
     let mut fields = Fields::from_json(&body)?;
     let uploads = fields.take_uploads();
     Ok((fields, uploads))
@@ -159,11 +126,7 @@ async fn answer(
     let (order, echo) = read(account, attempt(headers), fields, uploads)?;
     sell(shop, visit, order, move |order, _, pictures| {
         if order.events == 0 {
-            Reply::Whole(
-                "application/json",
-                document(order, &echo, pictures),
-                Vec::new(),
-            )
+            Reply::Whole("application/json", document(order, &echo, pictures), Vec::new())
         } else {
             events(order, &echo, pictures)
         }
@@ -180,15 +143,9 @@ fn read(
 ) -> Result<(Order, Echo), Problem> {
     let edit = uploads.is_some();
     // The vendor's defaults are old models, one of them gone: callers must name one.
-    let name = fields
-        .text("model")?
-        .unwrap_or(if edit { "gpt-image-1.5" } else { "dall-e-2" });
+    let name = fields.text("model")?.unwrap_or(if edit { "gpt-image-1.5" } else { "dall-e-2" });
     let model = Model::find(name).ok_or_else(|| Problem::no_model(name))?;
-    fields.only(if edit {
-        &PARAMETERS
-    } else {
-        &PARAMETERS[..PARAMETERS.len() - 1]
-    })?;
+    fields.only(if edit { &PARAMETERS } else { &PARAMETERS[..PARAMETERS.len() - 1] })?;
     let prompt = fields.prompt(LONGEST_PROMPT)?;
     let n = fields.integer("n", 1..=10)?.unwrap_or(1).unsigned_abs();
     let (width, height) = size(fields.text("size")?.unwrap_or("auto"), model)?;
@@ -201,23 +158,18 @@ fn read(
     fields.one_of("moderation", &["auto", "low"])?;
     fields.one_of("input_fidelity", &["high", "low"])?;
     fields.text("user")?;
-    let transparent =
-        fields.one_of("background", &["transparent", "opaque", "auto"])? == Some("transparent");
+    let transparent = fields.one_of("background", &["transparent", "opaque", "auto"])? == Some("transparent");
     let format = format(fields)?;
     if transparent && matches!(format, Format::Jpeg { .. }) {
         let message = "Transparent background is not supported for JPEG output format.";
         return Err(Problem::invalid("invalid_value", "background", message));
     }
     let streams = fields.flag("stream")?;
-    let partials = fields
-        .integer("partial_images", 0..=3)?
-        .unwrap_or(0)
-        .unsigned_abs();
+    let partials = fields.integer("partial_images", 0..=3)?.unwrap_or(0).unsigned_abs();
     let partials = if streams { partials } else { 0 };
 
-    let per_picture = model
-        .output_tokens(quality, width, height)
-        .ok_or_else(|| bad_size("not a size of this model"))?;
+    let per_picture =
+        model.output_tokens(quality, width, height).ok_or_else(|| bad_size("not a size of this model"))?;
     let inputs = uploads.map_or(0, |uploads| uploads.pictures) as u64;
     let usage = Usage::new(
         text_tokens(prompt),
@@ -240,38 +192,23 @@ fn read(
         transparent,
         usd: model.cost(&usage),
         usage: Some(usage),
-        events: if streams {
-            (n * (partials + 1)) as usize
-        } else {
-            0
-        },
+        events: if streams { (n * (partials + 1)) as usize } else { 0 },
     };
-    let echo = Echo {
-        background: if transparent { "transparent" } else { "opaque" },
-        partials: partials as usize,
-    };
+    let echo = Echo { background: if transparent { "transparent" } else { "opaque" }, partials: partials as usize };
     Ok((order, echo))
 }
 
 /// The output format and how strongly it is compressed.
 pub(crate) fn format(fields: &Fields) -> Result<Format, Problem> {
-    let name = fields
-        .one_of("output_format", &["png", "jpeg", "webp"])?
-        .unwrap_or("png");
+    let name = fields.one_of("output_format", &["png", "jpeg", "webp"])?.unwrap_or("png");
     let compression = fields.integer("output_compression", 0..=100)?;
     match name {
         // A full hundred would make files several times larger that look no different.
-        "jpeg" => Ok(Format::Jpeg {
-            quality: compression.unwrap_or(100).clamp(20, 92) as u8,
-        }),
+        "jpeg" => Ok(Format::Jpeg { quality: compression.unwrap_or(100).clamp(20, 92) as u8 }),
         "webp" => Ok(Format::Webp),
         _ if compression.is_some_and(|compression| compression < 100) => {
             let message = "Compression less than 100 is not supported for PNG output format.";
-            Err(Problem::invalid(
-                "invalid_value",
-                "output_compression",
-                message,
-            ))
+            Err(Problem::invalid("invalid_value", "output_compression", message))
         }
         _ => Ok(Format::Png),
     }
@@ -286,14 +223,11 @@ fn size(text: &str, model: &Model) -> Result<(u32, u32), Problem> {
     if text == "auto" {
         return Ok((1024, 1024));
     }
-    let (width, height) =
-        parse_size(text).ok_or_else(|| bad_size("expected 'auto' or 'WIDTHxHEIGHT'"))?;
+    let (width, height) = parse_size(text).ok_or_else(|| bad_size("expected 'auto' or 'WIDTHxHEIGHT'"))?;
     if !model.takes_any_size() {
         return match (width, height) {
             (1024, 1024) | (1536, 1024) | (1024, 1536) => Ok((width, height)),
-            _ => Err(bad_size(
-                "supported values are 1024x1024, 1536x1024, 1024x1536, auto",
-            )),
+            _ => Err(bad_size("supported values are 1024x1024, 1536x1024, 1024x1536, auto")),
         };
     }
     let (long, short) = (width.max(height), width.min(height));
@@ -301,9 +235,7 @@ fn size(text: &str, model: &Model) -> Result<(u32, u32), Problem> {
         return Err(bad_size("width and height must be divisible by 16"));
     }
     if u64::from(long) > 3 * u64::from(short) {
-        return Err(bad_size(
-            "the ratio of the sides must be between 1:3 and 3:1",
-        ));
+        return Err(bad_size("the ratio of the sides must be between 1:3 and 3:1"));
     }
     if long > LONGEST_EDGE || u64::from(width) * u64::from(height) > MOST_PIXELS {
         return Err(bad_size("at most 3840 pixels a side and 8294400 in all"));
@@ -314,19 +246,9 @@ fn size(text: &str, model: &Model) -> Result<(u32, u32), Problem> {
 /// The JSON answer. The base64 text goes from the cache to the socket without being copied together.
 fn document(order: &Order, echo: &Echo, pictures: &[Picture]) -> Vec<Bytes> {
     let created = unix_seconds();
-    let mut pieces = vec![
-        format!(
-            "{{\"created\":{created},\"background\":\"{}\",\"data\":[",
-            echo.background
-        )
-        .into(),
-    ];
+    let mut pieces = vec![format!("{{\"created\":{created},\"background\":\"{}\",\"data\":[", echo.background).into()];
     for (index, picture) in pictures.iter().enumerate() {
-        let open = if index == 0 {
-            "{\"b64_json\":\""
-        } else {
-            "\"},{\"b64_json\":\""
-        };
+        let open = if index == 0 { "{\"b64_json\":\"" } else { "\"},{\"b64_json\":\"" };
         pieces.push(Bytes::from_static(open.as_bytes()));
         pieces.extend(picture.base64());
     }
@@ -344,24 +266,12 @@ fn document(order: &Order, echo: &Echo, pictures: &[Picture]) -> Vec<Bytes> {
 /// The streamed answer: per picture its partial states, then the whole. Usage is told with each picture, and the sum
 /// of these is what is billed: input tokens count with the first.
 fn events(order: &Order, echo: &Echo, pictures: &[Picture]) -> Reply {
-    let family = if order.edit {
-        "image_edit"
-    } else {
-        "image_generation"
-    };
+    let family = if order.edit { "image_edit" } else { "image_generation" };
     let total = order.usage.unwrap_or_else(|| Usage::new(0, 0, 0));
     let mut events = Vec::with_capacity(order.events);
     for (index, picture) in pictures.iter().enumerate() {
-        let inputs = if index == 0 {
-            total.input_tokens_details
-        } else {
-            Usage::new(0, 0, 0).input_tokens_details
-        };
-        let usage = Usage::new(
-            inputs.text_tokens,
-            inputs.image_tokens,
-            total.output_tokens / order.n as u64,
-        );
+        let inputs = if index == 0 { total.input_tokens_details } else { Usage::new(0, 0, 0).input_tokens_details };
+        let usage = Usage::new(inputs.text_tokens, inputs.image_tokens, total.output_tokens / order.n as u64);
         for partial in 0..=echo.partials {
             let mut rest = json!({
                 "background": echo.background,
@@ -370,18 +280,13 @@ fn events(order: &Order, echo: &Echo, pictures: &[Picture]) -> Reply {
                 "quality": order.quality,
                 "size": format!("{}x{}", order.width, order.height),
             });
-            let kind = if partial < echo.partials {
-                "partial_image"
-            } else {
-                "completed"
-            };
+            let kind = if partial < echo.partials { "partial_image" } else { "completed" };
             match kind {
                 "completed" => rest["usage"] = json!(usage),
                 _ => rest["partial_image_index"] = json!(partial),
             }
             let name = format!("{family}.{kind}");
-            let mut event =
-                vec![format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\"").into()];
+            let mut event = vec![format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\"").into()];
             event.extend(picture.base64());
             event.push(format!("\",{}\n\n", &rest.to_string()[1..]).into());
             events.push(event);
@@ -392,11 +297,5 @@ fn events(order: &Order, echo: &Echo, pictures: &[Picture]) -> Reply {
 
 /// The answer for a route that does not exist.
 pub(crate) async fn not_found() -> Response {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "invalid_request_error",
-        None,
-        "No such route in this sandbox.",
-    )
-    .into_response()
+    Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", None, "No such route in this sandbox.").into_response()
 }

@@ -71,10 +71,7 @@ pub const NATIVE: &[(&str, Usd)] = &[
 
 /// Price of one picture of a `native` model, if the model exists.
 pub fn native(model: &str) -> Option<Usd> {
-    NATIVE
-        .iter()
-        .find(|(name, _)| *name == model)
-        .map(|(_, price)| *price)
+    NATIVE.iter().find(|(name, _)| *name == model).map(|(_, price)| *price)
 }
 
 /// Price of one picture of a `compatible` model: the decimal after the last `-` of its name, else
@@ -84,11 +81,7 @@ pub fn native(model: &str) -> Option<Usd> {
 pub fn flat(model: &str) -> Usd {
     let suffix = model.rsplit_once('-').map(|(_, suffix)| suffix);
     suffix
-        .filter(|suffix| {
-            suffix
-                .split_once('.')
-                .is_some_and(|(_, cents)| cents.len() >= 2)
-        })
+        .filter(|suffix| suffix.split_once('.').is_some_and(|(_, cents)| cents.len() >= 2))
         .and_then(|suffix| suffix.parse().ok())
         .unwrap_or(COMPATIBLE_DEFAULT)
 }
@@ -122,15 +115,9 @@ impl Usage {
     pub fn new(text: u64, pictures: u64, output: u64) -> Self {
         Self {
             input_tokens: text + pictures,
-            input_tokens_details: TokenDetails {
-                text_tokens: text,
-                image_tokens: pictures,
-            },
+            input_tokens_details: TokenDetails { text_tokens: text, image_tokens: pictures },
             output_tokens: output,
-            output_tokens_details: TokenDetails {
-                text_tokens: 0,
-                image_tokens: output,
-            },
+            output_tokens_details: TokenDetails { text_tokens: 0, image_tokens: output },
             total_tokens: text + pictures + output,
         }
     }
@@ -142,18 +129,8 @@ pub fn text_tokens(prompt: &str) -> u64 {
 }
 
 impl Model {
-    const fn new(
-        id: &'static str,
-        shutdown_date: Option<&'static str>,
-        family: Family,
-        output: u32,
-    ) -> Self {
-        Self {
-            id,
-            shutdown_date,
-            family,
-            output: Usd::per_million(output),
-        }
+    const fn new(id: &'static str, shutdown_date: Option<&'static str>, family: Family, output: u32) -> Self {
+        Self { id, shutdown_date, family, output: Usd::per_million(output) }
     }
 
     /// The served model of that name.
@@ -235,59 +212,32 @@ mod tests {
 
     fn tokens(model: &str, width: u32, height: u32) -> Vec<u64> {
         let model = Model::find(model).unwrap();
-        model
-            .qualities()
-            .iter()
-            .map(|quality| model.output_tokens(quality, width, height).unwrap())
-            .collect()
+        model.qualities().iter().map(|quality| model.output_tokens(quality, width, height).unwrap()).collect()
     }
 
     #[test]
     fn tokens_agree_with_the_published_table() {
-        assert_eq!(
-            tokens("gpt-image-2.5-flare", 1024, 1024),
-            [196, 439, 1756, 3122, 7024]
-        );
-        assert_eq!(
-            tokens("gpt-image-2.5-sunburst", 1536, 1024),
-            [158, 343, 1372, 2459, 5488]
-        );
-        assert_eq!(
-            tokens("gpt-image-2.5-flare", 1024, 1536),
-            [158, 343, 1372, 2459, 5488]
-        );
+        assert_eq!(tokens("gpt-image-2.5-flare", 1024, 1024), [196, 439, 1756, 3122, 7024]);
+        assert_eq!(tokens("gpt-image-2.5-sunburst", 1536, 1024), [158, 343, 1372, 2459, 5488]);
+        assert_eq!(tokens("gpt-image-2.5-flare", 1024, 1536), [158, 343, 1372, 2459, 5488]);
         assert_eq!(tokens("gpt-image-2", 1024, 1024), [196, 1756, 7024]);
         assert_eq!(tokens("gpt-image-2", 2048, 2048), [397, 3568, 14_272]);
         assert_eq!(tokens("gpt-image-2", 3840, 2160)[1..], [3336, 13_342]);
-        assert_eq!(
-            tokens("gpt-image-2.6-flare", 1024, 1024),
-            [686, 1536, 1756, 3122, 7024]
-        );
+        assert_eq!(tokens("gpt-image-2.6-flare", 1024, 1024), [686, 1536, 1756, 3122, 7024]);
         assert_eq!(tokens("gpt-image-1.5", 1024, 1536), [408, 1584, 6240]);
-        assert_eq!(
-            Model::find("gpt-image-1.5")
-                .unwrap()
-                .output_tokens("low", 512, 512),
-            None
-        );
+        assert_eq!(Model::find("gpt-image-1.5").unwrap().output_tokens("low", 512, 512), None);
     }
 
     #[test]
     fn a_picture_costs_its_tokens() {
         let flare = Model::find("gpt-image-2.5-flare").unwrap();
         assert_eq!(flare.cost(&Usage::new(0, 0, 1756)).to_string(), "0.05268");
-        assert_eq!(
-            flare.cost(&Usage::new(12, 1024, 196)).to_string(),
-            "0.014132"
-        );
+        assert_eq!(flare.cost(&Usage::new(12, 1024, 196)).to_string(), "0.014132");
     }
 
     #[test]
     fn ties_go_to_the_even_number() {
-        assert_eq!(
-            [1, 3, 5, 7].map(|half| divide_half_even(half, 2)),
-            [0, 2, 2, 4]
-        );
+        assert_eq!([1, 3, 5, 7].map(|half| divide_half_even(half, 2)), [0, 2, 2, 4]);
     }
 
     #[test]

@@ -24,25 +24,12 @@ impl Problem {
         code: Option<&'static str>,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            status,
-            kind,
-            code,
-            message: message.into(),
-            param: None,
-            headers: Vec::new(),
-        }
+        Self { status, kind, code, message: message.into(), param: None, headers: Vec::new() }
     }
 
     /// A 400 for a parameter.
     pub(crate) fn invalid(code: &'static str, param: &str, message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            Some(code),
-            message,
-        )
-        .about(param)
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", Some(code), message).about(param)
     }
 
     /// What a bare status means; the message says that it was asked for.
@@ -63,60 +50,33 @@ impl Problem {
     /// The refusal of a prompt.
     pub(crate) fn refusal() -> Self {
         let message = "Your request was rejected by the safety system (simulated).";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "image_generation_user_error",
-            Some("moderation_blocked"),
-            message,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "image_generation_user_error", Some("moderation_blocked"), message)
     }
 
     /// A 429 for too many requests.
     pub(crate) fn throttled() -> Self {
         let message = "Rate limit reached for images per minute (simulated).";
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "requests",
-            Some("rate_limit_exceeded"),
-            message,
-        )
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"), message)
     }
 
     /// A 429 for an empty account.
     pub(crate) fn out_of_money() -> Self {
         let message = "You exceeded your current quota, please check your plan and billing details (simulated).";
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "insufficient_quota",
-            Some("insufficient_quota"),
-            message,
-        )
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"), message)
     }
 
     /// A model that does not exist, or no longer.
     pub(crate) fn no_model(model: &str) -> Self {
         let model: String = model.chars().take(100).collect();
-        let message =
-            format!("The model '{model}' does not exist or you do not have access to it.");
+        let message = format!("The model '{model}' does not exist or you do not have access to it.");
         let code = Some("model_not_found");
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "invalid_request_error",
-            code,
-            message,
-        )
-        .about("model")
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message).about("model")
     }
 
     /// A failure of the sandbox itself, never simulated.
     pub(crate) fn broken(cause: impl std::fmt::Display) -> Self {
         let message = format!("The sandbox itself failed: {cause}");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "server_error",
-            Some("sandbox_failure"),
-            message,
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("sandbox_failure"), message)
     }
 
     /// Names the parameter at fault.

@@ -77,12 +77,7 @@ pub(crate) enum Reply {
 pub(crate) struct HangUp;
 
 /// Sells an order. `render` writes the provider's answer from the invoice's number and the pictures.
-pub(crate) async fn sell<F>(
-    shop: &Shop,
-    visit: Visit,
-    order: Order,
-    render: F,
-) -> Result<Response, Problem>
+pub(crate) async fn sell<F>(shop: &Shop, visit: Visit, order: Order, render: F) -> Result<Response, Problem>
 where
     F: FnOnce(&Order, u64, &[Picture]) -> Reply,
 {
@@ -92,13 +87,7 @@ where
         .map_err(|unknown| Problem::invalid("unknown_directive", "prompt", unknown.to_string()))?;
     let billed = plan.outcome.as_ref().is_none_or(Fault::is_billed);
     let (invoice, time) = if billed {
-        (
-            shop.book
-                .bill(order.invoice())
-                .await
-                .map_err(Problem::broken)?,
-            shop.latency() + plan.latency,
-        )
+        (shop.book.bill(order.invoice()).await.map_err(Problem::broken)?, shop.latency() + plan.latency)
     } else {
         (0, plan.latency)
     };
@@ -111,10 +100,7 @@ where
         tokio::time::sleep(pause).await;
         return instead(fault).await;
     }
-    let (pictures, ()) = tokio::join!(
-        draw(shop, &order, &plan, invoice),
-        tokio::time::sleep(pause)
-    );
+    let (pictures, ()) = tokio::join!(draw(shop, &order, &plan, invoice), tokio::time::sleep(pause));
     let mut reply = render(&order, invoice, &pictures?);
     if let Reply::Events(events) = &mut reply
         && let Some(problem) = plan.outcome.as_ref().and_then(last_event)
@@ -126,12 +112,7 @@ where
     Ok(deliver(reply, &plan, pause, visit))
 }
 
-async fn draw(
-    shop: &Shop,
-    order: &Order,
-    plan: &Plan,
-    invoice: u64,
-) -> Result<Vec<Picture>, Problem> {
+async fn draw(shop: &Shop, order: &Order, plan: &Plan, invoice: u64) -> Result<Vec<Picture>, Problem> {
     let look = Look {
         width: order.width,
         height: order.height,
@@ -142,22 +123,12 @@ async fn draw(
         least_bytes: plan.bytes.unwrap_or(shop.picture_bytes),
     };
     if plan.outcome == Some(Fault::HtmlPicture) {
-        return Ok(vec![
-            Picture::Raw(
-                Bytes::from_static(PAGE.as_bytes()),
-                order.format
-            );
-            order.n
-        ]);
+        return Ok(vec![Picture::Raw(Bytes::from_static(PAGE.as_bytes()), order.format); order.n]);
     }
     let painted = picture::paint(look).await.map_err(Problem::broken)?;
     let pictures = (0..order.n).map(|index| {
         let picture = Picture::stamped(painted.clone(), invoice, index);
-        if plan.outcome == Some(Fault::TruncatePicture) {
-            picture.cut()
-        } else {
-            picture
-        }
+        if plan.outcome == Some(Fault::TruncatePicture) { picture.cut() } else { picture }
     });
     Ok(pictures.collect())
 }
@@ -185,18 +156,11 @@ async fn instead(fault: &Fault) -> Result<Response, Problem> {
                 .with_header("retry-after", &seconds.to_string())
                 .with_header("retry-after-ms", &time.as_millis().to_string()))
         }
-        Fault::ThrottleDate(time) => {
-            Err(Problem::throttled().with_header("retry-after", &date_in(*time)))
-        }
+        Fault::ThrottleDate(time) => Err(Problem::throttled().with_header("retry-after", &date_in(*time))),
         Fault::Quota => Err(Problem::out_of_money()),
         Fault::Refuse | Fault::StreamRefuse => Err(Problem::refusal()),
-        Fault::StreamError | Fault::BillThenStreamError => {
-            Err(Problem::from_status(StatusCode::INTERNAL_SERVER_ERROR))
-        }
-        Fault::RefuseOk => Ok(axum::Json(
-            serde_json::json!({ "created": unix_seconds(), "data": [] }),
-        )
-        .into_response()),
+        Fault::StreamError | Fault::BillThenStreamError => Err(Problem::from_status(StatusCode::INTERNAL_SERVER_ERROR)),
+        Fault::RefuseOk => Ok(axum::Json(serde_json::json!({ "created": unix_seconds(), "data": [] })).into_response()),
         Fault::Reset | Fault::BillThenReset => {
             let mut response = StatusCode::OK.into_response();
             response.extensions_mut().insert(HangUp);
@@ -206,21 +170,15 @@ async fn instead(fault: &Fault) -> Result<Response, Problem> {
             let place = place.as_deref().unwrap_or("/elsewhere");
             Ok((StatusCode::FOUND, [(header::LOCATION, place)]).into_response())
         }
-        Fault::Html => {
-            Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response())
+        Fault::Html => Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()),
+        Fault::GarbageJson => {
+            Ok(([(header::CONTENT_TYPE, "application/json")], "{\"created\": 17, \"data\": [{\"b64_j").into_response())
         }
-        Fault::GarbageJson => Ok((
-            [(header::CONTENT_TYPE, "application/json")],
-            "{\"created\": 17, \"data\": [{\"b64_j",
-        )
-            .into_response()),
         Fault::Hang | Fault::BillThenHang => std::future::pending().await,
-        Fault::Latency(_) | Fault::Trickle(_) | Fault::Bytes(_) => {
-            Err(Problem::broken("a modifier is no outcome"))
+        Fault::Latency(_) | Fault::Trickle(_) | Fault::Bytes(_) => Err(Problem::broken("a modifier is no outcome")),
+        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => {
+            Err(Problem::broken("the fault changes the answer and does not replace it"))
         }
-        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => Err(Problem::broken(
-            "the fault changes the answer and does not replace it",
-        )),
     }
 }
 
@@ -248,16 +206,9 @@ fn deliver(reply: Reply, plan: &Plan, pause: Duration, visit: Visit) -> Response
             }
         }
         Reply::Events(events) => {
-            let events = events
-                .into_iter()
-                .map(|event| Bytes::from(event.concat()))
-                .collect();
+            let events = events.into_iter().map(|event| Bytes::from(event.concat())).collect();
             let pause = plan.trickle.unwrap_or(pause);
-            (
-                "text/event-stream",
-                Pieces::new(events).paced(pause, visit),
-                Vec::new(),
-            )
+            ("text/event-stream", Pieces::new(events).paced(pause, visit), Vec::new())
         }
     };
     let whole = body.len();
@@ -284,9 +235,7 @@ fn deliver(reply: Reply, plan: &Plan, pause: Duration, visit: Visit) -> Response
 
 /// Seconds since 1970-01-01 UTC, as in the field `created`.
 pub(crate) fn unix_seconds() -> u64 {
-    now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// An HTTP date so far ahead. Dates have whole seconds, so it is rounded up: it never asks for less.
@@ -294,10 +243,7 @@ fn date_in(time: Duration) -> String {
     httpdate::fmt_http_date(now() + time + Duration::from_millis(999))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the provider's own clock: its dates are read by another program"
-)]
+#[expect(clippy::disallowed_methods, reason = "the provider's own clock: its dates are read by another program")]
 fn now() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }

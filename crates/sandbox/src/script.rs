@@ -97,12 +97,7 @@ impl Script {
                 plan.apply(fault);
             }
         }
-        let matches = |entry: &Entry| {
-            entry
-                .matching
-                .as_ref()
-                .is_none_or(|text| prompt.contains(text.as_str()))
-        };
+        let matches = |entry: &Entry| entry.matching.as_ref().is_none_or(|text| prompt.contains(text.as_str()));
         if let Some(index) = state.entries.iter().position(matches) {
             let faults = match &state.entries[index].fault {
                 OneOrMany::One(fault) => vec![fault.clone()],
@@ -120,9 +115,7 @@ impl Script {
     /// Appends entries; those for no request at all are dropped.
     pub(crate) fn append(&self, entries: Vec<Entry>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .entries
-            .extend(entries.into_iter().filter(|entry| entry.times > 0));
+        state.entries.extend(entries.into_iter().filter(|entry| entry.times > 0));
     }
 
     /// Forgets the script and how often prompts were seen.
@@ -132,11 +125,7 @@ impl Script {
 
     /// The entries that still wait.
     pub(crate) fn waiting(&self) -> Vec<Entry> {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entries
-            .clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).entries.clone()
     }
 }
 
@@ -145,11 +134,7 @@ mod tests {
     use super::*;
 
     fn outcome(script: &Script, prompt: &str) -> Option<String> {
-        script
-            .plan(prompt)
-            .unwrap()
-            .outcome
-            .map(|fault| fault.to_string())
+        script.plan(prompt).unwrap().outcome.map(|fault| fault.to_string())
     }
 
     #[test]
@@ -157,31 +142,20 @@ mod tests {
         let script = Script::default();
         let prompt = "[[fail=503*2]][[refuse*3]][[latency=5]]";
         let outcomes: Vec<_> = (0..4).map(|_| outcome(&script, prompt)).collect();
-        let expected = [Some("fail=503"), Some("fail=503"), Some("refuse"), None]
-            .map(|o| o.map(str::to_owned));
+        let expected = [Some("fail=503"), Some("fail=503"), Some("refuse"), None].map(|o| o.map(str::to_owned));
         assert_eq!(outcomes, expected);
-        assert_eq!(
-            outcome(&script, "[[fail=503*2]] another").as_deref(),
-            Some("fail=503")
-        );
-        assert_eq!(
-            script.plan(prompt).unwrap().latency,
-            Duration::from_millis(5)
-        );
+        assert_eq!(outcome(&script, "[[fail=503*2]] another").as_deref(), Some("fail=503"));
+        assert_eq!(script.plan(prompt).unwrap().latency, Duration::from_millis(5));
     }
 
     #[test]
     fn the_script_is_consumed_in_order_by_matching_requests() {
         let script = Script::default();
-        let entries =
-            r#"[{"fault":"hang","match":"kite","times":2},{"fault":["latency=7","quota"]}]"#;
+        let entries = r#"[{"fault":"hang","match":"kite","times":2},{"fault":["latency=7","quota"]}]"#;
         script.append(serde_json::from_str(entries).unwrap());
         assert_eq!(outcome(&script, "a red kite").as_deref(), Some("hang"));
         let plan = script.plan("a boat").unwrap();
-        assert_eq!(
-            (plan.latency.as_millis(), plan.outcome),
-            (7, Some(Fault::Quota))
-        );
+        assert_eq!((plan.latency.as_millis(), plan.outcome), (7, Some(Fault::Quota)));
         assert_eq!(outcome(&script, "a boat"), None);
         assert_eq!(script.waiting().len(), 1);
         script.clear();

@@ -40,26 +40,23 @@ pub(crate) fn router(shop: Arc<Shop>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(openai::not_found)
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
-        .layer(axum::middleware::map_response(label))
+        .layer(axum::middleware::map_response_with_state(Arc::clone(&shop), label))
         .with_state(shop)
 }
 
 /// Where `redirect` faults point: nobody has business here.
 async fn elsewhere(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
     shop.counters.follow();
-    (
-        StatusCode::OK,
-        "You followed a redirect that you should not have followed.\n",
-    )
+    (StatusCode::OK, "You followed a redirect that you should not have followed.\n")
 }
 
-/// Says in every answer that it is simulated.
-async fn label(mut response: Response) -> Response {
+/// Says in every answer that it is simulated, and gives it an id of its own.
+async fn label(State(shop): State<Arc<Shop>>, mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(
-        HeaderName::from_static("x-simulated"),
-        HeaderValue::from_static("sandbox"),
-    );
+    headers.insert(HeaderName::from_static("x-simulated"), HeaderValue::from_static("sandbox"));
+    if let Ok(id) = HeaderValue::from_str(&format!("req_simulated_{}", shop.counters.next_id())) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
     response
 }
 
@@ -71,12 +68,7 @@ pub(crate) struct Shutdown {
 }
 
 /// Accepts connections until the shutdown.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: Shutdown,
-    tasks: TaskTracker,
-) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown, tasks: TaskTracker) {
     let service = TowerToHyperService::new(router);
     loop {
         let stream = tokio::select! {
@@ -101,17 +93,13 @@ async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, shu
         let answer = service.call(request);
         async move {
             match answer.await {
-                Ok(response) if response.extensions().get::<HangUp>().is_some() => {
-                    Err("hung up, as the fault asks")
-                }
+                Ok(response) if response.extensions().get::<HangUp>().is_some() => Err("hung up, as the fault asks"),
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             }
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business, and often a fault's.

@@ -28,12 +28,7 @@ pub(crate) struct Shop {
 
 impl Shop {
     /// A shop at that address; `latency` is the time each billed answer takes.
-    pub(crate) fn new(
-        book: Arc<Book>,
-        address: SocketAddr,
-        latency: Duration,
-        picture_bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(book: Arc<Book>, address: SocketAddr, latency: Duration, picture_bytes: usize) -> Self {
         let shop = Self {
             book,
             script: Script::default(),
@@ -54,18 +49,12 @@ impl Shop {
 
     /// Changes that time, in whole milliseconds.
     pub(crate) fn set_latency(&self, latency: Duration) {
-        self.latency.store(
-            u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
-            Relaxed,
-        );
+        self.latency.store(u64::try_from(latency.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Where the client reached this sandbox. The `Host` header knows, also behind `0.0.0.0` or a port mapping.
     pub(crate) fn origin(&self, headers: &HeaderMap) -> String {
-        match headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-        {
+        match headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
             Some(host) => format!("http://{host}"),
             None => format!("http://{}", self.address),
         }
@@ -82,13 +71,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The caller's own name for this try, which the book records.
 pub(crate) fn attempt(headers: &HeaderMap) -> Option<String> {
-    Some(
-        headers
-            .get("x-client-request-id")?
-            .to_str()
-            .ok()?
-            .to_owned(),
-    )
+    Some(headers.get("x-client-request-id")?.to_str().ok()?.to_owned())
 }
 
 /// How many pictures can be fetched by URL; older ones are gone, as they are with every provider.
@@ -119,11 +102,6 @@ impl Files {
 
     /// The picture under that name.
     pub(crate) fn get(&self, name: &str) -> Option<Picture> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pictures
-            .get(name)
-            .cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pictures.get(name).cloned()
     }
 }

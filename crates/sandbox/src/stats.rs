@@ -27,6 +27,7 @@ pub(crate) struct Counters {
     in_flight: AtomicU64,
     peak: AtomicU64,
     followed: AtomicU64,
+    answers: AtomicU64,
 }
 
 impl Counters {
@@ -41,6 +42,11 @@ impl Counters {
     /// Counts a followed redirect.
     pub(crate) fn follow(&self) {
         self.followed.fetch_add(1, Relaxed);
+    }
+
+    /// The number of the next answer, from 1.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.answers.fetch_add(1, Relaxed) + 1
     }
 
     /// The counters now. `billed` is the book's to say.

@@ -15,11 +15,7 @@ impl Canvas {
     /// A canvas of that size in pixels, fully transparent.
     pub(super) fn new(width: u32, height: u32) -> Self {
         let (width, height) = (width as usize, height as usize);
-        Self {
-            width,
-            height,
-            pixels: vec![[0; 4]; width * height],
-        }
+        Self { width, height, pixels: vec![[0; 4]; width * height] }
     }
 
     /// Width in pixels.
@@ -54,9 +50,21 @@ impl Canvas {
 
     /// A disc of radius `radius` around (`x`, `y`), in pixels; `strength` from 0 (nothing) to 1 (solid).
     pub(super) fn disc(&mut self, (x, y): (f32, f32), radius: f32, color: Rgb, strength: f32) {
-        self.round((x, y), radius + 1.0, color, |distance| {
-            strength * (radius + 0.5 - distance).clamp(0.0, 1.0)
-        });
+        self.round((x, y), radius + 1.0, color, |distance| strength * (radius + 0.5 - distance).clamp(0.0, 1.0));
+    }
+
+    /// A disc without what a second disc of nine tenths its size hides, `aside` (right, down) of it, in pixels.
+    pub(super) fn crescent(&mut self, (x, y): (f32, f32), radius: f32, aside: (f32, f32), color: Rgb) {
+        let inside =
+            |right: f32, down: f32, radius: f32| (radius + 0.5 - (right * right + down * down).sqrt()).clamp(0.0, 1.0);
+        for row in span(y - radius - 1.0, y + radius + 1.0, self.height) {
+            for column in span(x - radius - 1.0, x + radius + 1.0, self.width) {
+                let (right, down) = (column as f32 + 0.5 - x, row as f32 + 0.5 - y);
+                let hidden = inside(right - aside.0, down - aside.1, radius * 0.9);
+                let cover = inside(right, down, radius) * (1.0 - hidden);
+                self.cover(row * self.width + column, color, cover);
+            }
+        }
     }
 
     /// A light that fades from `strength` at the centre to nothing at `radius`.
@@ -83,16 +91,10 @@ impl Canvas {
     /// 1. The colour goes from `top` at the line's highest point to `bottom` at the lower edge.
     pub(super) fn ridge(&mut self, top: Rgb, bottom: Rgb, line: impl Fn(f32) -> f32) {
         let (width, height) = (self.width(), self.height());
-        let edge: Vec<f32> = (0..self.width)
-            .map(|x| line((x as f32 + 0.5) / width) * height)
-            .collect();
+        let edge: Vec<f32> = (0..self.width).map(|x| line((x as f32 + 0.5) / width) * height).collect();
         let highest = edge.iter().copied().fold(height, f32::min).max(0.0);
         for row in span(highest, height, self.height) {
-            let color = mix(
-                top,
-                bottom,
-                (row as f32 - highest) / (height - highest).max(1.0),
-            );
+            let color = mix(top, bottom, (row as f32 - highest) / (height - highest).max(1.0));
             let start = row * self.width;
             for (column, edge) in edge.iter().enumerate() {
                 let cover = row as f32 + 1.0 - edge;
@@ -138,14 +140,8 @@ impl Canvas {
 
 /// `from` at 0, `to` at 1.
 pub(super) fn mix(from: Rgb, to: Rgb, share: f32) -> Rgb {
-    let blend = |from: u8, to: u8| {
-        (f32::from(from) + (f32::from(to) - f32::from(from)) * share + 0.5) as u8
-    };
-    [
-        blend(from[0], to[0]),
-        blend(from[1], to[1]),
-        blend(from[2], to[2]),
-    ]
+    let blend = |from: u8, to: u8| (f32::from(from) + (f32::from(to) - f32::from(from)) * share + 0.5) as u8;
+    [blend(from[0], to[0]), blend(from[1], to[1]), blend(from[2], to[2])]
 }
 
 fn opaque([red, green, blue]: Rgb) -> [u8; 4] {

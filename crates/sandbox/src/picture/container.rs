@@ -67,12 +67,7 @@ pub(super) fn encode(canvas: &Canvas, look: &Look) -> Result<Painted, String> {
         Format::Jpeg { quality } => jpeg(canvas, look, stamp, quality),
         Format::Webp => webp(canvas, look, stamp),
     }?;
-    Ok(Painted {
-        before: before.into(),
-        after: after.into(),
-        format: look.format,
-        base64: Default::default(),
-    })
+    Ok(Painted { before: before.into(), after: after.into(), format: look.format, base64: Default::default() })
 }
 
 type Halves = Result<(Vec<u8>, Vec<u8>), String>;
@@ -80,27 +75,15 @@ type Halves = Result<(Vec<u8>, Vec<u8>), String>;
 fn png(canvas: &Canvas, look: &Look, stamp: usize) -> Halves {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, look.width, look.height);
-    encoder.set_color(if look.transparent {
-        png::ColorType::Rgba
-    } else {
-        png::ColorType::Rgb
-    });
+    encoder.set_color(if look.transparent { png::ColorType::Rgba } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header().map_err(|error| error.to_string())?;
-    writer
-        .write_image_data(&canvas.samples(look.transparent))
-        .map_err(|error| error.to_string())?;
+    writer.write_image_data(&canvas.samples(look.transparent)).map_err(|error| error.to_string())?;
     writer.finish().map_err(|error| error.to_string())?;
     let rest = file.split_off(PNG_HEAD);
-    let missing = look
-        .least_bytes
-        .saturating_sub(file.len() + stamp + rest.len());
-    let mut after = if missing > 0 {
-        png_chunk(PNG_PADDING, &noise(missing.saturating_sub(12)))
-    } else {
-        Vec::new()
-    };
+    let missing = look.least_bytes.saturating_sub(file.len() + stamp + rest.len());
+    let mut after = if missing > 0 { png_chunk(PNG_PADDING, &noise(missing.saturating_sub(12))) } else { Vec::new() };
     after.extend_from_slice(&rest);
     Ok((file, after))
 }
@@ -111,36 +94,22 @@ fn png_chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     checksum.update(data);
     // Padding is at most 256 MiB, far below the format's 2³¹ − 1.
     let length = data.len() as u32;
-    [
-        &length.to_be_bytes()[..],
-        kind,
-        data,
-        &checksum.finalize().to_be_bytes(),
-    ]
-    .concat()
+    [&length.to_be_bytes()[..], kind, data, &checksum.finalize().to_be_bytes()].concat()
 }
 
 fn jpeg(canvas: &Canvas, look: &Look, stamp: usize, quality: u8) -> Halves {
-    let side = |pixels: u32| {
-        u16::try_from(pixels).map_err(|_| format!("a JPEG has at most 65535 pixels, not {pixels}"))
-    };
+    let side =
+        |pixels: u32| u16::try_from(pixels).map_err(|_| format!("a JPEG has at most 65535 pixels, not {pixels}"));
     let mut file = Vec::new();
     jpeg_encoder::Encoder::new(&mut file, quality)
-        .encode(
-            &canvas.samples(false),
-            side(look.width)?,
-            side(look.height)?,
-            jpeg_encoder::ColorType::Rgb,
-        )
+        .encode(&canvas.samples(false), side(look.width)?, side(look.height)?, jpeg_encoder::ColorType::Rgb)
         .map_err(|error| error.to_string())?;
     // Start marker (2 bytes), then the JFIF segment, which must stay first: marker (2) and length (counts itself).
     let Some([high, low]) = file.get(4..6) else {
         return Err("the JPEG encoder wrote no header".into());
     };
     let rest = file.split_off((4 + usize::from(u16::from_be_bytes([*high, *low]))).min(file.len()));
-    let missing = look
-        .least_bytes
-        .saturating_sub(file.len() + stamp + rest.len());
+    let missing = look.least_bytes.saturating_sub(file.len() + stamp + rest.len());
     let mut after = Vec::with_capacity(missing + rest.len());
     for part in noise(missing).chunks(JPEG_COMMENT) {
         after.extend_from_slice(&jpeg_comment(part));
@@ -160,30 +129,16 @@ fn webp(canvas: &Canvas, look: &Look, stamp: usize) -> Halves {
     let color = if look.transparent { Rgba8 } else { Rgb8 };
     let mut simple = Vec::new();
     image_webp::WebPEncoder::new(&mut simple)
-        .encode(
-            &canvas.samples(look.transparent),
-            look.width,
-            look.height,
-            color,
-        )
+        .encode(&canvas.samples(look.transparent), look.width, look.height, color)
         .map_err(|error| error.to_string())?;
     // The encoder writes the simple layout; unknown chunks are only allowed in the extended one.
     let image = simple.get(12..).ok_or("the WebP encoder wrote no header")?;
     let mut header = vec![if look.transparent { 0x10 } else { 0 }, 0, 0, 0];
     header.extend_from_slice(&(look.width - 1).to_le_bytes()[..3]);
     header.extend_from_slice(&(look.height - 1).to_le_bytes()[..3]);
-    let mut before = [
-        &b"RIFF\0\0\0\0WEBP"[..],
-        &riff_chunk(b"VP8X", &header),
-        image,
-    ]
-    .concat();
+    let mut before = [&b"RIFF\0\0\0\0WEBP"[..], &riff_chunk(b"VP8X", &header), image].concat();
     let missing = look.least_bytes.saturating_sub(before.len() + stamp);
-    let after = if missing > 0 {
-        riff_chunk(b"PADD", &noise(missing.saturating_sub(8)))
-    } else {
-        Vec::new()
-    };
+    let after = if missing > 0 { riff_chunk(b"PADD", &noise(missing.saturating_sub(8))) } else { Vec::new() };
     let size = (before.len() + stamp + after.len() - 8) as u32;
     before[4..8].copy_from_slice(&size.to_le_bytes());
     Ok((before, after))
@@ -191,11 +146,7 @@ fn webp(canvas: &Canvas, look: &Look, stamp: usize) -> Halves {
 
 fn riff_chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let length = data.len() as u32;
-    let even: &[u8] = if data.len().is_multiple_of(2) {
-        &[]
-    } else {
-        &[0]
-    };
+    let even: &[u8] = if data.len().is_multiple_of(2) { &[] } else { &[0] };
     [kind, &length.to_le_bytes()[..], data, even].concat()
 }
 

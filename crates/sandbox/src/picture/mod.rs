@@ -41,8 +41,7 @@ impl Look {
     pub(crate) fn motif(model: &str, prompt: &str, seed: Option<i64>) -> u8 {
         let mut hash = blake3::Hasher::new();
         for part in [model, prompt] {
-            hash.update(&(part.len() as u64).to_le_bytes())
-                .update(part.as_bytes());
+            hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         if let Some(seed) = seed {
             hash.update(&seed.to_le_bytes());
@@ -128,16 +127,11 @@ impl Painted {
         let carried = self.before.len() % 3;
         let head = self.before.len() - carried;
         let borrowed = ((3 - (carried + stamp.len()) % 3) % 3).min(self.after.len());
-        let encoded = self.base64.get_or_init(|| Base64 {
-            before: encode(&self.before[..head]),
-            after: encode(&self.after[borrowed..]),
-        });
+        let encoded = self
+            .base64
+            .get_or_init(|| Base64 { before: encode(&self.before[..head]), after: encode(&self.after[borrowed..]) });
         let middle = [&self.before[head..], stamp, &self.after[..borrowed]].concat();
-        vec![
-            encoded.before.clone(),
-            encode(&middle),
-            encoded.after.clone(),
-        ]
+        vec![encoded.before.clone(), encode(&middle), encoded.after.clone()]
     }
 }
 
@@ -175,10 +169,7 @@ struct Shelf {
 impl Default for Studio {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            shelf: Mutex::default(),
-            easels: Semaphore::new(cores),
-        }
+        Self { shelf: Mutex::default(), easels: Semaphore::new(cores) }
     }
 }
 
@@ -189,22 +180,10 @@ pub(crate) async fn paint(look: Look) -> Result<Arc<Painted>, PaintError> {
         Arc::clone(shelf.cells.entry(look).or_default())
     };
     let painted = cell.get_or_try_init(|| async {
-        let _easel = STUDIO
-            .easels
-            .acquire()
-            .await
-            .map_err(|closed| PaintError(closed.to_string()))?;
-        let painting =
-            tokio::task::spawn_blocking(move || container::encode(&scene::paint(&look), &look));
-        let painted = painting
-            .await
-            .map_err(|broken| PaintError(broken.to_string()))?
-            .map_err(PaintError)?;
-        STUDIO
-            .shelf
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .finish(look, &painted);
+        let _easel = STUDIO.easels.acquire().await.map_err(|closed| PaintError(closed.to_string()))?;
+        let painting = tokio::task::spawn_blocking(move || container::encode(&scene::paint(&look), &look));
+        let painted = painting.await.map_err(|broken| PaintError(broken.to_string()))?.map_err(PaintError)?;
+        STUDIO.shelf.lock().unwrap_or_else(PoisonError::into_inner).finish(look, &painted);
         Ok(Arc::new(painted))
     });
     painted.await.cloned()
@@ -230,56 +209,29 @@ mod tests {
     use super::*;
 
     fn look(width: u32, height: u32, format: Format) -> Look {
-        Look {
-            width,
-            height,
-            motif: 3,
-            edit: false,
-            transparent: false,
-            format,
-            least_bytes: 0,
-        }
+        Look { width, height, motif: 3, edit: false, transparent: false, format, least_bytes: 0 }
     }
 
     #[tokio::test]
     async fn pictures_decode_at_the_size_asked_for() {
         for (width, height) in [(1, 1), (64, 48), (16, 200)] {
             for transparent in [false, true] {
-                let look = Look {
-                    transparent,
-                    least_bytes: 5000,
-                    ..look(width, height, Format::Png)
-                };
+                let look = Look { transparent, least_bytes: 5000, ..look(width, height, Format::Png) };
                 let picture = Picture::stamped(paint(look).await.unwrap(), 7, 0);
                 let file = picture.pieces().concat();
                 assert!(file.len() >= 5000);
-                let mut reader = png::Decoder::new(std::io::Cursor::new(file))
-                    .read_info()
-                    .unwrap();
+                let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
                 let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
                 let info = reader.next_frame(&mut pixels).unwrap();
                 reader.finish().unwrap();
                 assert_eq!((info.width, info.height), (width, height));
                 let comment = &reader.info().uncompressed_latin1_text[0];
-                assert!(
-                    comment.text.contains("invoice 00000000000000000007"),
-                    "{}",
-                    comment.text
-                );
+                assert!(comment.text.contains("invoice 00000000000000000007"), "{}", comment.text);
             }
-            let look = Look {
-                transparent: true,
-                least_bytes: 5001,
-                ..look(width, height, Format::Webp)
-            };
-            let file = Picture::stamped(paint(look).await.unwrap(), 7, 0)
-                .pieces()
-                .concat();
+            let look = Look { transparent: true, least_bytes: 5001, ..look(width, height, Format::Webp) };
+            let file = Picture::stamped(paint(look).await.unwrap(), 7, 0).pieces().concat();
             assert!(file.len() >= 5000);
-            assert_eq!(
-                u32::from_le_bytes(file[4..8].try_into().unwrap()) as usize + 8,
-                file.len()
-            );
+            assert_eq!(u32::from_le_bytes(file[4..8].try_into().unwrap()) as usize + 8, file.len());
             let mut decoder = image_webp::WebPDecoder::new(std::io::Cursor::new(file)).unwrap();
             assert_eq!(decoder.dimensions(), (width, height));
             let mut pixels = vec![0; decoder.output_buffer_size().unwrap()];
@@ -291,25 +243,13 @@ mod tests {
     async fn base64_in_pieces_is_base64_of_the_whole() {
         for format in [Format::Png, Format::Webp, Format::Jpeg { quality: 80 }] {
             for least_bytes in [0, 9001, 9002, 200_000] {
-                let painted = paint(Look {
-                    least_bytes,
-                    ..look(40, 30, format)
-                })
-                .await
-                .unwrap();
-                let (one, two) = (
-                    Picture::stamped(Arc::clone(&painted), 1, 0),
-                    Picture::stamped(painted, 1, 1),
-                );
+                let painted = paint(Look { least_bytes, ..look(40, 30, format) }).await.unwrap();
+                let (one, two) = (Picture::stamped(Arc::clone(&painted), 1, 0), Picture::stamped(painted, 1, 1));
                 assert_ne!(one.pieces().concat(), two.pieces().concat());
                 for picture in [&one, &two, &one.cut()] {
                     let whole = picture.pieces().concat();
                     assert!(whole.len() >= least_bytes / 2);
-                    assert_eq!(
-                        picture.base64().concat(),
-                        encode(&whole),
-                        "{format:?} {least_bytes}"
-                    );
+                    assert_eq!(picture.base64().concat(), encode(&whole), "{format:?} {least_bytes}");
                 }
             }
         }
@@ -317,13 +257,9 @@ mod tests {
 
     #[test]
     fn motifs_depend_on_every_part_and_stay_few() {
-        let motifs: std::collections::HashSet<u8> = (0..500)
-            .map(|n| Look::motif("m", &format!("prompt {n}"), None))
-            .collect();
+        let motifs: std::collections::HashSet<u8> =
+            (0..500).map(|n| Look::motif("m", &format!("prompt {n}"), None)).collect();
         assert_eq!(motifs.len(), usize::from(scene::MOTIFS));
-        assert_eq!(
-            Look::motif("m", "p", Some(1)),
-            Look::motif("m", "p", Some(1))
-        );
+        assert_eq!(Look::motif("m", "p", Some(1)), Look::motif("m", "p", Some(1)));
     }
 }

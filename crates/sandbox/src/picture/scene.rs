@@ -34,14 +34,7 @@ const PALETTES: [Palette; 8] = [
     palette(0x2f5d50, 0xe3eed4, 0xfffde0, 0x86a98c, 0x16352c, 0xf0c808),
 ];
 
-const fn palette(
-    zenith: u32,
-    horizon: u32,
-    light: u32,
-    far: u32,
-    near: u32,
-    accent: u32,
-) -> Palette {
+const fn palette(zenith: u32, horizon: u32, light: u32, far: u32, near: u32, accent: u32) -> Palette {
     Palette {
         zenith: rgb(zenith),
         horizon: rgb(horizon),
@@ -92,86 +85,51 @@ fn landscape(canvas: &mut Canvas, look: &Look, colors: &Palette, dice: &mut Dice
     let (width, height) = (canvas.width(), canvas.height());
     let unit = width.min(height);
     let night = look.motif / 8 == 2;
-    let zenith = if night {
-        mix(colors.zenith, [8, 10, 30], 0.75)
-    } else {
-        colors.zenith
-    };
-    let horizon = if night {
-        mix(colors.horizon, colors.zenith, 0.7)
-    } else {
-        colors.horizon
-    };
+    let zenith = if night { mix(colors.zenith, [8, 10, 30], 0.75) } else { colors.zenith };
+    let horizon = if night { mix(colors.horizon, colors.zenith, 0.7) } else { colors.horizon };
     if !look.transparent {
         canvas.gradient(zenith, horizon);
     }
     if night {
         for _ in 0..90 {
-            let place = (
-                dice.roll() * width,
-                dice.roll() * dice.roll() * height * 0.7,
-            );
-            canvas.disc(
-                place,
-                dice.between(0.0006, 0.0024) * unit,
-                [255, 255, 255],
-                dice.between(0.3, 0.95),
-            );
+            let place = (dice.roll() * width, dice.roll() * dice.roll() * height * 0.7);
+            canvas.disc(place, dice.between(0.0006, 0.0024) * unit, [255, 255, 255], dice.between(0.3, 0.95));
         }
     }
 
-    let sun = (
-        dice.between(0.2, 0.8) * width,
-        dice.between(0.2, 0.42) * height,
-    );
+    let sun = (dice.between(0.2, 0.8) * width, dice.between(0.2, 0.42) * height);
     let radius = dice.between(0.055, 0.1) * unit;
     let glow = if night { 0.45 } else { 0.75 };
     if !look.transparent {
         canvas.glow(sun, radius * dice.between(5.0, 7.0), colors.light, glow);
     }
-    canvas.disc(sun, radius, colors.light, 1.0);
     if night {
-        // A second disc in the colour of the sky makes a crescent.
-        let shade = mix(zenith, horizon, sun.1 / height);
-        canvas.disc(
-            (sun.0 + radius * 0.45, sun.1 - radius * 0.2),
-            radius * 0.86,
-            mix(shade, colors.light, 0.12),
-            1.0,
-        );
+        canvas.crescent(sun, radius, (radius * 0.45, radius * -0.2), colors.light);
+    } else {
+        canvas.disc(sun, radius, colors.light, 1.0);
     }
 
     let lake = look.motif / 8 == 1;
     let layers: u8 = if lake { 3 } else { 5 };
     let base = if lake { 0.5 } else { 0.46 };
+    let haze = mix(horizon, colors.far, 0.75);
+    let (far, near) = match night {
+        true => (mix(haze, zenith, 0.45), mix(colors.near, [5, 6, 16], 0.6)),
+        false => (haze, colors.near),
+    };
     for layer in 0..layers {
         let depth = f32::from(layer) / f32::from(layers - 1);
-        let body = mix(
-            mix(horizon, colors.far, 0.75),
-            if night {
-                mix(colors.near, [5, 6, 16], 0.5)
-            } else {
-                colors.near
-            },
-            depth,
-        );
+        let body = mix(far, near, depth);
         let line = base + depth * if lake { 0.12 } else { 0.36 };
         let rough = dice.between(0.04, 0.09) * (1.25 - depth * 0.6);
         let waves: [(f32, f32, f32); 4] = std::array::from_fn(|octave| {
             let octave = octave as f32;
             let pitch = dice.between(0.7, 1.3) * (1.6f32).powf(octave * 1.4) * 3.2 * (width / unit);
-            (
-                rough / (1.0 + octave * 1.1),
-                pitch,
-                dice.roll() * std::f32::consts::TAU,
-            )
+            (rough / (1.0 + octave * 1.1), pitch, dice.roll() * std::f32::consts::TAU)
         });
         let mist = mix(body, horizon, 0.35 * (1.0 - depth));
         canvas.ridge(body, mist, |x| {
-            line + waves
-                .iter()
-                .map(|(high, pitch, phase)| high * (x * pitch + phase).sin())
-                .sum::<f32>()
+            line + waves.iter().map(|(high, pitch, phase)| high * (x * pitch + phase).sin()).sum::<f32>()
         });
     }
     if lake {
@@ -193,11 +151,7 @@ fn water(
 ) {
     let (width, height) = (canvas.width(), canvas.height());
     let shore = 0.68;
-    canvas.ridge(
-        mix(horizon, colors.far, 0.25),
-        mix(zenith, colors.near, 0.45),
-        |_| shore,
-    );
+    canvas.ridge(mix(horizon, colors.far, 0.25), mix(zenith, colors.near, 0.45), |_| shore);
     let rows = 46;
     for row in 0..rows {
         let down = row as f32 / rows as f32;
@@ -205,19 +159,9 @@ fn water(
         let thick = (height * (0.0012 + 0.0045 * down)).max(1.0);
         let long = radius * (0.5 + 2.2 * down) * dice.between(0.4, 1.0);
         let left = sun.0 + dice.between(-0.5, 0.5) * radius * (0.6 + 1.6 * down) - long / 2.0;
-        canvas.rectangle(
-            (left, y),
-            (long, thick),
-            colors.light,
-            0.55 * (1.0 - down * 0.6),
-        );
+        canvas.rectangle((left, y), (long, thick), colors.light, 0.55 * (1.0 - down * 0.6));
         let left = dice.roll() * width;
-        canvas.rectangle(
-            (left, y),
-            (width * dice.between(0.02, 0.14), thick),
-            horizon,
-            0.22,
-        );
+        canvas.rectangle((left, y), (width * dice.between(0.02, 0.14), thick), horizon, 0.22);
     }
 }
 
@@ -225,25 +169,14 @@ fn water(
 fn birds(canvas: &mut Canvas, color: Rgb, dice: &mut Dice) {
     let (width, height) = (canvas.width(), canvas.height());
     let unit = width.min(height);
-    let flock = (
-        dice.between(0.15, 0.7) * width,
-        dice.between(0.14, 0.32) * height,
-    );
+    let flock = (dice.between(0.15, 0.7) * width, dice.between(0.14, 0.32) * height);
     for _ in 0..5 {
         let span = dice.between(0.010, 0.019) * unit;
-        let place = (
-            flock.0 + dice.between(-0.1, 0.1) * unit,
-            flock.1 + dice.between(-0.05, 0.05) * unit,
-        );
+        let place = (flock.0 + dice.between(-0.1, 0.1) * unit, flock.1 + dice.between(-0.05, 0.05) * unit);
         for step in -12i8..=12 {
             let along = f32::from(step) / 12.0;
             let lift = (along.abs() * std::f32::consts::PI).sin() * span * 0.45;
-            canvas.disc(
-                (place.0 + along * span, place.1 - lift),
-                unit * 0.0011,
-                color,
-                0.6,
-            );
+            canvas.disc((place.0 + along * span, place.1 - lift), unit * 0.0011, color, 0.6);
         }
     }
 }
@@ -254,113 +187,42 @@ fn still_life(canvas: &mut Canvas, look: &Look, colors: &Palette, dice: &mut Dic
     let unit = width.min(height);
     if !look.transparent {
         canvas.gradient(mix(colors.horizon, [255, 255, 255], 0.35), colors.horizon);
-        canvas.glow(
-            (width * 0.3, height * 0.25),
-            unit * 0.8,
-            [255, 255, 255],
-            0.5,
-        );
+        canvas.glow((width * 0.3, height * 0.25), unit * 0.8, [255, 255, 255], 0.5);
     }
     let table = 0.7;
     canvas.ridge(mix(colors.far, colors.horizon, 0.3), colors.far, |_| table);
-    let tones = [
-        colors.accent,
-        colors.near,
-        colors.zenith,
-        colors.light,
-        colors.far,
-    ];
+    let tones = [colors.accent, colors.near, colors.zenith, colors.light, colors.far];
     for index in 0..5usize {
         let radius = dice.between(0.09, 0.19) * unit;
         let x = width * (0.14 + 0.18 * index as f32) + dice.between(-0.02, 0.02) * width;
         let y = height * (table + 0.06 * (index % 2) as f32) - radius * 0.8;
         let tone = tones[(index + usize::from(look.motif / 8)) % tones.len()];
-        canvas.glow(
-            (x + radius * 0.25, y + radius * 0.95),
-            radius * 1.2,
-            mix(colors.near, [0, 0, 0], 0.4),
-            0.55,
-        );
+        canvas.glow((x + radius * 0.25, y + radius * 0.95), radius * 1.2, mix(colors.near, [0, 0, 0], 0.4), 0.55);
         canvas.disc((x, y), radius, tone, 1.0);
-        canvas.glow(
-            (x - radius * 0.35, y - radius * 0.4),
-            radius * 0.6,
-            [255, 255, 255],
-            0.5,
-        );
+        canvas.glow((x - radius * 0.35, y - radius * 0.4), radius * 0.6, [255, 255, 255], 0.5);
     }
 }
 
 /// Rows of five dots, the highest bit of the low five at the left.
 const GLYPHS: [(char, [u8; 7]); 9] = [
-    (
-        'S',
-        [
-            0b01111, 0b10000, 0b10000, 0b01110, 0b00001, 0b00001, 0b11110,
-        ],
-    ),
-    (
-        'I',
-        [
-            0b01110, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110,
-        ],
-    ),
-    (
-        'M',
-        [
-            0b10001, 0b11011, 0b10101, 0b10101, 0b10001, 0b10001, 0b10001,
-        ],
-    ),
-    (
-        'U',
-        [
-            0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110,
-        ],
-    ),
-    (
-        'L',
-        [
-            0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111,
-        ],
-    ),
-    (
-        'A',
-        [
-            0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001,
-        ],
-    ),
-    (
-        'T',
-        [
-            0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100,
-        ],
-    ),
-    (
-        'E',
-        [
-            0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111,
-        ],
-    ),
-    (
-        'D',
-        [
-            0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110,
-        ],
-    ),
+    ('S', [0b01111, 0b10000, 0b10000, 0b01110, 0b00001, 0b00001, 0b11110]),
+    ('I', [0b01110, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110]),
+    ('M', [0b10001, 0b11011, 0b10101, 0b10101, 0b10001, 0b10001, 0b10001]),
+    ('U', [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110]),
+    ('L', [0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111]),
+    ('A', [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001]),
+    ('T', [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100]),
+    ('E', [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111]),
+    ('D', [0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110]),
 ];
 
 /// Writes "SIMULATED" into the lower right corner, about a fifth of the shorter side wide.
 fn label(canvas: &mut Canvas) {
     // The glyphs stand in the order of the word; each is six dots wide with its gap.
     let columns = (GLYPHS.len() * 6 - 1) as f32;
-    let dot = (canvas.width().min(canvas.height()) * 0.22 / columns)
-        .round()
-        .max(1.0);
+    let dot = (canvas.width().min(canvas.height()) * 0.22 / columns).round().max(1.0);
     let (wide, high) = (dot * (columns + 6.0), dot * 13.0);
-    let corner = (
-        canvas.width() - wide - 2.0 * dot,
-        canvas.height() - high - 2.0 * dot,
-    );
+    let corner = (canvas.width() - wide - 2.0 * dot, canvas.height() - high - 2.0 * dot);
     canvas.rectangle(corner, (wide, high), [12, 14, 24], 0.55);
     for (place, (_, rows)) in GLYPHS.iter().enumerate() {
         for (y, row) in rows.iter().enumerate() {
