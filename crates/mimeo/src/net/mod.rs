@@ -1,0 +1,6 @@
+//! The one way out: the HTTP clients, and the guard that keeps them off private addresses.
+
+pub mod client;
+pub mod guard;
+
+pub use client::{Clients, NoClient};

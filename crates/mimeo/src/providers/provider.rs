@@ -1,0 +1,204 @@
+//! One provider that is there: a record with an account, an address and limits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde_json::Value;
+
+use super::fit::Misfit;
+use super::model::{Model, Status};
+use super::record::{Record, Shape};
+use super::{openai, sandbox};
+use crate::clock::Clock;
+use crate::config::{Limits, Secret};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, Progress};
+use crate::net::Clients;
+
+/// A provider account or server that can be called.
+pub struct Provider {
+    /// Its name in this gateway, such as `openai` or `gpu-box`.
+    pub name: String,
+    /// The catalogue record that it goes by.
+    pub record: Arc<Record>,
+    /// Limits of the account, to be kept by whoever submits.
+    pub limits: Limits,
+    /// How long one call may take.
+    pub timeout: Duration,
+    pub(super) models: Vec<Arc<Model>>,
+    /// What models are like that are not in `models`, if such are served.
+    pub(super) open: Option<Arc<Model>>,
+    pub(super) base: Option<Url>,
+    pub(super) key: Option<Secret>,
+    pub(super) clients: Clients,
+    pub(super) clock: Clock,
+}
+
+impl fmt::Debug for Provider {
+    /// Short: the record alone would fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let models: Vec<&str> = self.models.iter().map(|model| model.id.as_str()).collect();
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("record", &self.record.name)
+            .field("base", &self.base.as_ref().map(Url::as_str))
+            .field("models", &models)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model as it was found under some name.
+#[derive(Clone, Debug)]
+pub struct ResolvedModel {
+    /// The model that serves the request.
+    pub model: Arc<Model>,
+    /// The name that was asked for, if it is an alias or a model that is gone.
+    pub renamed_from: Option<String>,
+    /// Quality steps of the name that was asked for, in this model's words.
+    qualities: BTreeMap<String, String>,
+}
+
+impl Deref for ResolvedModel {
+    type Target = Model;
+    fn deref(&self) -> &Model {
+        &self.model
+    }
+}
+
+impl ResolvedModel {
+    /// As [`Model::fit`], with the words of a model that is gone put into its successor's.
+    ///
+    /// # Errors
+    /// As [`Model::fit`].
+    pub fn fit(
+        &self,
+        request: &ImageRequest,
+        unknown: &BTreeMap<String, Value>,
+        tier: Option<&str>,
+    ) -> Result<ImageRequest, Misfit> {
+        let translated = request
+            .quality
+            .as_ref()
+            .filter(|quality| !self.model.qualities.contains(quality))
+            .and_then(|quality| self.qualities.get(quality));
+        match translated {
+            None => self.model.fit(request, unknown, tier),
+            Some(quality) => {
+                let request = ImageRequest { quality: Some(quality.clone()), ..request.clone() };
+                self.model.fit(&request, unknown, tier)
+            }
+        }
+    }
+}
+
+/// One call: what is to be made, and under which name.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The model, one of this provider's.
+    pub model: &'a Model,
+    /// The wanted picture, as [`Model::fit`] returned it.
+    pub request: &'a ImageRequest,
+    /// How many pictures, at most the model's `max_n`.
+    pub n: u32,
+    /// Names this call in the provider's logs, where it takes such a name.
+    pub attempt: AttemptId,
+    /// End-user identifier to pass on.
+    pub user: Option<&'a str>,
+    /// How many unfinished pictures to stream for each picture; `None` for an answer in one piece.
+    pub partials: Option<u8>,
+}
+
+impl Provider {
+    /// The model of that name: by id, by alias, through the successor of a model that is gone, or any name at
+    /// all where the record serves models that it cannot know.
+    pub fn model(&self, name: &str) -> Option<ResolvedModel> {
+        let found = self
+            .models
+            .iter()
+            .find(|model| model.id == name)
+            .or_else(|| self.models.iter().find(|model| model.aliases.iter().any(|alias| alias == name)));
+        match found {
+            Some(model) => self.serving(model, name),
+            None => self.open_model(name),
+        }
+    }
+
+    /// The models that the record or the configuration names, those that are gone included.
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// True if the model takes calls today.
+    pub fn serves(&self, model: &Model) -> bool {
+        !matches!(model.status, Status::Gone { .. }) && model.status.successor_on(self.today()).is_none()
+    }
+
+    /// True if every name is accepted as a model.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// True if its pictures are simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.record.simulated
+    }
+
+    /// Makes the pictures of a job, in one call that is never repeated. Partial pictures go to `progress` as
+    /// they come. For a shape that renders in this process there is nothing to submit.
+    ///
+    /// # Errors
+    /// A fault whose kind says what is known about money.
+    pub async fn submit(&self, job: &Job<'_>, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<Generated, Fault> {
+        let call = async {
+            match self.record.shape {
+                // Boxed, because each of them holds a whole HTTP exchange.
+                Shape::OpenaiImages => Box::pin(openai::submit(self, job, progress)).await,
+                Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+                Shape::Template => {
+                    Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
+                }
+            }
+        };
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(outcome) => outcome,
+            // Connecting has a shorter limit of its own, so this call had been sent.
+            Err(_) => Err(Fault::new(
+                FaultKind::Unknown,
+                format!("there was no complete answer within {} s", self.timeout.as_secs()),
+            )),
+        }
+    }
+
+    fn today(&self) -> jiff::civil::Date {
+        let now = jiff::Timestamp::from_millisecond(self.clock.now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        now.to_zoned(jiff::tz::TimeZone::UTC).date()
+    }
+
+    fn serving(&self, model: &Arc<Model>, name: &str) -> Option<ResolvedModel> {
+        let (serving, qualities) = match model.status.successor_on(self.today()) {
+            None => (model, BTreeMap::new()),
+            Some(successor) => {
+                let heir = self.models.iter().find(|other| other.id == successor)?;
+                let qualities = match &model.status {
+                    Status::Gone { qualities, .. } => qualities.clone(),
+                    _ => BTreeMap::new(),
+                };
+                (heir, qualities)
+            }
+        };
+        let renamed_from = (serving.id != name).then(|| name.to_owned());
+        Some(ResolvedModel { model: Arc::clone(serving), renamed_from, qualities })
+    }
+
+    fn open_model(&self, name: &str) -> Option<ResolvedModel> {
+        let open = self.open.as_ref()?;
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return None;
+        }
+        let model = Model { id: name.to_owned(), title: String::new(), ..Model::clone(open) };
+        Some(ResolvedModel { model: Arc::new(model), renamed_from: None, qualities: BTreeMap::new() })
+    }
+}
