@@ -1,0 +1,248 @@
+//! A finished request → the answer in the OpenAI API's shape, with Mimeo's account of it in `mimeo` and
+//! in headers. Pictures are not copied: see [`super::pieces`].
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::media;
+use super::pieces::Pieces;
+use super::wire::Delivery;
+use crate::domain::{Answer, Delivered, Price, Size, Usage};
+
+/// The response to `answer`. `base` is the address that picture addresses begin with.
+pub fn respond(answer: &Answer, delivery: Delivery, base: &str) -> Response {
+    if delivery == Delivery::Raw
+        && let [only] = answer.pictures.as_slice()
+    {
+        let mut response = Response::new(Body::new(Pieces::of(only.picture.bytes.clone())));
+        headers(answer, response.headers_mut());
+        media::guard_headers(only.picture.format, response.headers_mut());
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return response;
+    }
+    let mut response = Response::new(Body::new(body(answer, delivery, base)));
+    headers(answer, response.headers_mut());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The JSON of an answer.
+pub fn body(answer: &Answer, delivery: Delivery, base: &str) -> Pieces {
+    let mut out = Pieces::default();
+    out.text("{\"created\":").json(&(answer.created_ms / 1000));
+    if let Some(first) = answer.pictures.first() {
+        out.field("output_format", first.picture.format.name());
+        out.field("size", &size_of(answer, first));
+    }
+    if let Some(quality) = &answer.understood.quality {
+        out.field("quality", quality);
+    }
+    if let Some(background) = &answer.understood.background {
+        out.field("background", background);
+    }
+    out.text(",\"data\":[");
+    for (index, picture) in answer.pictures.iter().enumerate() {
+        out.text(if index > 0 { ",{" } else { "{" });
+        match picture.id.filter(|_| delivery == Delivery::Url) {
+            Some(id) => out.text("\"url\":").json(&media::url(base, id)),
+            // Also for an address that cannot be given, because the route stores nothing: the
+            // picture is paid for, and this way it arrives.
+            None => out.text("\"b64_json\":\"").base64(picture.picture.bytes.clone()).text("\""),
+        };
+        if let Some(prompt) = &picture.revised_prompt {
+            out.field("revised_prompt", prompt);
+        }
+        out.text("}");
+    }
+    out.text("]");
+    if let Some(usage) = answer.usage {
+        out.field("usage", &usage_json(usage));
+    }
+    out.field("mimeo", &account(answer, &answer.pictures)).text("}");
+    out.finish()
+}
+
+/// The size asked for; where that was left to the model, the size that came.
+pub fn size_of(answer: &Answer, picture: &Delivered) -> String {
+    match answer.understood.size {
+        Size::Auto => Size::Exact(picture.picture.width, picture.picture.height).to_string(),
+        exact @ Size::Exact(..) => exact.to_string(),
+    }
+}
+
+/// Tokens in the OpenAI API's shape.
+pub fn usage_json(usage: Usage) -> Value {
+    json!({
+        "input_tokens": usage.input(),
+        "input_tokens_details": { "text_tokens": usage.input_text, "image_tokens": usage.input_image },
+        "output_tokens": usage.output(),
+        "output_tokens_details": { "text_tokens": usage.output_text, "image_tokens": usage.output_image },
+        "total_tokens": usage.input() + usage.output(),
+    })
+}
+
+/// Where `pictures` of this answer come from and what they cost.
+pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
+    let images: Vec<Value> = pictures
+        .iter()
+        .map(|delivered| {
+            json!({
+                "id": delivered.id.map(|id| id.to_string()),
+                "width": delivered.picture.width,
+                "height": delivered.picture.height,
+                "format": delivered.picture.format.name(),
+                "cost_usd": price_json(delivered.cost),
+            })
+        })
+        .collect();
+    let mut account = json!({
+        "request_id": answer.id.to_string(),
+        "cache": answer.source.name(),
+        "provider": answer.provider,
+        "model": answer.model,
+        "cost_usd": price_json(answer.cost),
+        "saved_usd": answer.saved.to_string(),
+        "images": images,
+    });
+    if answer.simulated {
+        account["simulated"] = Value::Bool(true);
+    }
+    if !answer.explain.is_empty() {
+        account["explain"] = json!(answer.explain);
+    }
+    account
+}
+
+/// The exact decimal; an unknown price is null, never zero.
+fn price_json(price: Price) -> Option<String> {
+    price.known().map(|usd| usd.to_string())
+}
+
+/// The headers of every generation.
+pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
+    let mut put = |name: &'static str, value: &str| {
+        // A name that is no header value (it comes from a configuration) is left out of the headers; it is in the body.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put("x-request-id", &answer.id.to_string());
+    put("x-mimeo-cache", answer.source.name());
+    put("x-mimeo-provider", &answer.provider);
+    put("x-mimeo-model", &answer.model);
+    match answer.cost {
+        Price::Known(usd) => put("x-mimeo-cost-usd", &usd.to_string()),
+        Price::Unknown => put("x-mimeo-cost", "unknown"),
+    }
+    put("x-mimeo-saved-usd", &answer.saved.to_string());
+    if answer.simulated {
+        put("x-mimeo-simulated", "true");
+    }
+    if !answer.timings.is_empty() {
+        let phases: Vec<String> = answer.timings.iter().map(|(phase, ms)| format!("{phase};dur={ms:.2}")).collect();
+        put("server-timing", &phases.join(", "));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::{Digest, Format, ImageId, Picture, RequestId, Source, Understood, Usd};
+    use bytes::Bytes;
+
+    /// An answer of `pictures`, all of one stored kind.
+    pub(crate) fn answer(pictures: Vec<Bytes>) -> Answer {
+        let pictures = pictures
+            .into_iter()
+            .map(|bytes| Delivered {
+                id: Some(ImageId(7)),
+                picture: Picture { digest: Digest::of(&bytes), bytes, format: Format::Webp, width: 64, height: 32 },
+                cost: Price::Known(Usd::from_pico(5_000_000_000)),
+                usage: None,
+                revised_prompt: Some("a \"red\" kite".into()),
+                provider: "p".into(),
+                model: "m".into(),
+                simulated: true,
+                created_ms: 1_790_000_000_123,
+            })
+            .collect();
+        Answer {
+            id: RequestId(1),
+            created_ms: 1_790_000_000_123,
+            pictures,
+            usage: Some(Usage { input_text: 12, input_image: 0, output_text: 0, output_image: 196 }),
+            source: Source::Miss,
+            provider: "p".into(),
+            model: "m".into(),
+            simulated: true,
+            cost: Price::Known(Usd::from_pico(10_000_000_000)),
+            saved: Usd::ZERO,
+            understood: Understood { quality: Some("low".into()), ..Understood::default() },
+            explain: vec!["first choice".into()],
+            timings: vec![("lookup", 0.123), ("attempt", 1500.0)],
+        }
+    }
+
+    fn read(mut pieces: Pieces) -> Value {
+        let mut whole = Vec::new();
+        while let Some(frame) = pieces.next_frame() {
+            whole.extend_from_slice(&frame);
+        }
+        serde_json::from_slice(&whole).unwrap()
+    }
+
+    #[test]
+    fn the_shape() {
+        let small = Bytes::from_static(b"RIFFsmall");
+        let large = Bytes::from(vec![0x5A; 500_000]);
+        let json = read(body(&answer(vec![small.clone(), large.clone()]), Delivery::Base64, ""));
+        assert_eq!(json["created"], 1_790_000_000);
+        assert_eq!(json["output_format"], "webp");
+        assert_eq!(json["size"], "64x32");
+        assert_eq!(json["quality"], "low");
+        assert!(json.get("background").is_none());
+        assert_eq!(json["data"][0]["revised_prompt"], "a \"red\" kite");
+        for (index, bytes) in [small, large].iter().enumerate() {
+            let text = json["data"][index]["b64_json"].as_str().unwrap();
+            assert!(base64_simd::STANDARD.decode_to_vec(text).unwrap() == *bytes);
+        }
+        assert_eq!(json["usage"]["total_tokens"], 208);
+        assert_eq!(json["usage"]["output_tokens_details"]["image_tokens"], 196);
+        assert_eq!(json["mimeo"]["cost_usd"], "0.01");
+        assert_eq!(json["mimeo"]["images"][1]["cost_usd"], "0.005");
+        assert_eq!(json["mimeo"]["simulated"], true);
+        assert_eq!(json["mimeo"]["explain"][0], "first choice");
+    }
+
+    #[test]
+    fn addresses() {
+        let mut stored = answer(vec![Bytes::from_static(b"x"), Bytes::from_static(b"y")]);
+        stored.pictures[1].id = None;
+        let json = read(body(&stored, Delivery::Url, "https://pictures.example.com"));
+        let url = json["data"][0]["url"].as_str().unwrap();
+        assert_eq!(url, format!("https://pictures.example.com/media/{}", ImageId(7)));
+        assert!(json["data"][0].get("b64_json").is_none());
+        assert_eq!(json["data"][1]["b64_json"], "eQ==");
+    }
+
+    #[test]
+    fn the_headers() {
+        let mut priced = answer(vec![Bytes::from_static(b"x")]);
+        let response = respond(&priced, Delivery::Raw, "");
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!(header("content-type"), "image/webp");
+        assert_eq!(header("x-mimeo-cost-usd"), "0.01");
+        assert_eq!(header("x-mimeo-saved-usd"), "0");
+        assert_eq!(header("x-mimeo-cache"), "miss");
+        assert_eq!(header("x-mimeo-simulated"), "true");
+        assert_eq!(header("server-timing"), "lookup;dur=0.12, attempt;dur=1500.00");
+        priced.cost = Price::Unknown;
+        priced.provider = "name\nwith a break".into();
+        let response = respond(&priced, Delivery::Base64, "");
+        assert_eq!(response.headers()["x-mimeo-cost"], "unknown");
+        assert!(!response.headers().contains_key("x-mimeo-cost-usd"));
+        assert!(!response.headers().contains_key("x-mimeo-provider"));
+    }
+}

@@ -1,0 +1,127 @@
+//! The handlers of `/v1/images/…`: read, parse, run, answer.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::auth::Identity;
+use super::failure::Failure;
+use super::wire::{self, Delivery, Origin, Posted};
+use super::{Edge, answer, stream, upload};
+use crate::domain::RequestId;
+use crate::error::{Error, Kind, Result};
+
+/// Bodies from this size on are parsed on a thread for such work: base64 and hashing of many megabytes
+/// would hold up everybody else on this one.
+const LARGE: usize = 256 * 1024;
+
+/// `POST /v1/images/generations`.
+pub async fn generations(
+    State(edge): State<Arc<Edge>>,
+    Extension(id): Extension<RequestId>,
+    Extension(identity): Extension<Identity>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let origin = Origin { id, caller: identity.caller };
+    let (headers, body) = read(&edge, request).await?;
+    let asked = headers.clone();
+    let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
+    Ok(run(&edge, &headers, posted).await?)
+}
+
+/// `POST /v1/images/edits`.
+pub async fn edits(
+    State(edge): State<Arc<Edge>>,
+    Extension(id): Extension<RequestId>,
+    Extension(identity): Extension<Identity>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let origin = Origin { id, caller: identity.caller };
+    let (headers, body) = read(&edge, request).await?;
+    let (asked, sniff) = (headers.clone(), edge.sniff);
+    let posted = parse(&edge, body.len(), move || wire::edit(origin, &asked, &body, sniff)).await?;
+    Ok(run(&edge, &headers, posted).await?)
+}
+
+/// `POST /v1/images/variations`: no model that still lives can do it.
+pub async fn variations(request: Request) -> Failure {
+    let (parts, body) = request.into_parts();
+    upload::drain(&parts.headers, body).await;
+    Failure(
+        Error::new(
+            Kind::NotFound,
+            "No model makes variations any more. POST /v1/images/edits takes a picture and a prompt that says what to vary.",
+        )
+        .param("model")
+        .code("model_not_found"),
+    )
+}
+
+async fn read(edge: &Edge, request: Request) -> Result<(HeaderMap, Bytes)> {
+    let (parts, body) = request.into_parts();
+    let body = upload::read(&parts.headers, body, edge.options.max_body).await?;
+    Ok((parts.headers, body))
+}
+
+async fn parse<F>(edge: &Edge, size: usize, parser: F) -> Result<Posted>
+where
+    F: FnOnce() -> Result<Posted> + Send + 'static,
+{
+    if size < LARGE {
+        return parser();
+    }
+    match edge.tracker.spawn_blocking(parser).await {
+        Ok(posted) => posted,
+        Err(cause) => Err(Error::internal("parsing the request", cause)),
+    }
+}
+
+async fn run(edge: &Arc<Edge>, headers: &HeaderMap, posted: Posted) -> Result<Response> {
+    let Posted { call, delivery } = posted;
+    // Before anything is spent: without it there is nothing to answer with.
+    let base = match delivery {
+        Delivery::Url => base_url(edge.options.public_url.as_deref(), headers)?,
+        _ => String::new(),
+    };
+    if delivery == Delivery::Events {
+        return stream::respond(edge, call).await;
+    }
+    let answer = Box::pin(edge.pipeline.run(call, None)).await?;
+    Ok(answer::respond(&answer, delivery, &base))
+}
+
+/// What picture addresses begin with.
+fn base_url(public_url: Option<&str>, headers: &HeaderMap) -> Result<String> {
+    if let Some(url) = public_url {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    let is_host = |host: &&str| {
+        !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+    };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(is_host);
+    host.map(|host| format!("http://{host}")).ok_or_else(|| {
+        Error::bad(
+            "response_format",
+            "'response_format': \"url\" needs a Host header in the request, or server.public_url in the configuration.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn addresses_begin_where_the_caller_came_in() {
+        let with = |host: &str| HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
+        assert_eq!(base_url(None, &with("127.0.0.1:8080")).unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(base_url(Some("https://p.example/"), &with("x")).unwrap(), "https://p.example");
+        assert!(base_url(None, &with("x\"><script>")).is_err());
+        assert!(base_url(None, &HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! The edge: HTTP in, HTTP out. Who calls ([`auth`]), what they want ([`wire`]), and what they get
+//! ([`answer`], [`stream`], [`media`]). What happens between is [`crate::pipeline`].
+//!
+//! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
+//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`]) → [`upload`] →
+//! [`wire`] → the pipeline → [`answer`] or [`stream`].
+
+pub mod answer;
+pub mod auth;
+mod caching;
+pub mod failure;
+mod fields;
+mod images;
+mod inputs;
+mod ledger;
+pub mod media;
+mod models;
+mod multipart;
+mod panic;
+mod pieces;
+mod range;
+mod serve;
+mod stream;
+mod upload;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+
+pub use auth::KeyRing;
+pub use serve::serve;
+
+use crate::clock::Clock;
+use crate::domain::{Picture, RequestId};
+use crate::error::{Error, Kind};
+use crate::pipeline::Pipeline;
+use failure::Failure;
+
+/// Checks that bytes are a picture, or says why they are not.
+pub type Sniff = fn(Bytes) -> Result<Picture, String>;
+
+/// Everything the edge needs.
+#[derive(Debug)]
+pub struct Edge {
+    /// Does the work.
+    pub pipeline: Arc<Pipeline>,
+    /// Who may call.
+    pub keys: KeyRing,
+    /// Tells the time.
+    pub clock: Clock,
+    /// What is accepted and given out.
+    pub options: EdgeOptions,
+    /// Checks input pictures.
+    pub sniff: Sniff,
+    /// Owns work that outlives its connection.
+    pub tracker: TaskTracker,
+}
+
+/// What is accepted and given out.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// The largest request body, in bytes.
+    pub max_body: usize,
+    /// What picture addresses begin with; by default the `Host` of the request.
+    pub public_url: Option<String>,
+}
+
+/// All routes, behind the door that asks for a key.
+pub fn router(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .route("/v1/images/generations", post(images::generations))
+        .route("/v1/images/edits", post(images::edits))
+        .route("/v1/images/variations", post(images::variations))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/ledger", get(ledger::report))
+        .route("/media/{id}", get(picture))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(unknown_url)
+        .method_not_allowed_fallback(method_not_allowed)
+        // Outermost, fallbacks included: what is not on the list of public paths needs a key.
+        .layer(from_fn_with_state(Arc::clone(&edge), front))
+        .with_state(edge)
+}
+
+/// Names the request, asks who calls, and sees that an answer in shape goes out whatever happens inside.
+async fn front(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+    let id = edge.pipeline.new_request_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(id);
+    let mut response = if auth::is_public(&method, &path) {
+        panic::contain(next.run(request)).await
+    } else {
+        match edge.keys.identify(request.headers()) {
+            Ok(identity) => {
+                request.extensions_mut().insert(identity);
+                panic::contain(next.run(request)).await
+            }
+            Err(error) => {
+                let (parts, body) = request.into_parts();
+                upload::drain(&parts.headers, body).await;
+                Failure(error).into_response()
+            }
+        }
+    };
+    if let Some(error) = response.extensions().get::<Error>() {
+        failure::log(error, id, &path);
+    }
+    name(id, response.headers_mut());
+    response
+}
+
+fn name(id: RequestId, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        headers.insert("x-request-id", value);
+    }
+}
+
+/// `GET /media/{id}` of what is not in memory (or of a `router` that is served by somebody else).
+async fn picture(
+    State(edge): State<Arc<Edge>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Some(id) = media::id_in_path(uri.path()) else { return Ok(media::unknown()) };
+    Ok(match edge.pipeline.picture(id).await? {
+        Some(stored) => media::respond(&method, &headers, &stored),
+        None => media::unknown(),
+    })
+}
+
+/// The process lives.
+async fn healthz() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// It can also work.
+async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Response, Failure> {
+    edge.pipeline.ready().await?;
+    Ok(Json(json!({ "status": "ready" })).into_response())
+}
+
+async fn unknown_url(request: Request) -> Failure {
+    refuse(request, Kind::NotFound, "Unknown request URL").await
+}
+
+async fn method_not_allowed(request: Request) -> Failure {
+    refuse(request, Kind::MethodNotAllowed, "This method is not allowed here").await
+}
+
+async fn refuse(request: Request, kind: Kind, what: &str) -> Failure {
+    let (parts, body) = request.into_parts();
+    upload::drain(&parts.headers, body).await;
+    let path: String = parts.uri.path().chars().take(200).collect();
+    let error = Error::new(kind, format!("{what}: {} {path}.", parts.method));
+    Failure(if kind == Kind::NotFound { error.code("unknown_url") } else { error })
+}
