@@ -138,7 +138,7 @@ fn css(fits: &[Fit], settings: &[Setting]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             css,
-            "#{}{{font-size:{}rem!important;overflow-wrap:{wrap}!important;line-clamp:{clamp}!important}}",
+            "#{}{{font-size:{}rem;overflow-wrap:{wrap};line-clamp:{clamp}}}",
             fit.id,
             setting.size / REM,
         );

@@ -77,6 +77,12 @@ pub struct Renderer {
     inner: Arc<Inner>,
 }
 
+impl std::fmt::Debug for Renderer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.inner.templates.keys()).finish()
+    }
+}
+
 struct Inner {
     templates: BTreeMap<String, Template>,
     environment: Environment<'static>,

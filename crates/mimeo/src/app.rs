@@ -1,0 +1,232 @@
+//! Wiring: from a configuration to a running gateway. The only place that names concrete parts together.
+//!
+//! Two steps: [`Blueprint::draw`] checks everything without opening, binding or connecting anything
+//! (that is `mimeo check`); [`App::open`] opens it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigFault, Environment};
+use crate::duties::Duties;
+use crate::http::auth::KeyRing;
+use crate::http::{Edge, EdgeOptions};
+use crate::ledger::Ledger;
+use crate::media;
+use crate::pipeline::{Lifetimes, Parts, Pipeline};
+use crate::providers::{Catalogue, Registry, Shape};
+use crate::render::{RenderOptions, Renderer};
+use crate::route::Routes;
+use crate::store::{Store, StoreError};
+
+/// A checked configuration, with everything that can be made of it without touching the world.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// The configuration.
+    pub config: Config,
+    /// Who can make what.
+    pub routes: Arc<Routes>,
+    /// Templates.
+    pub renderer: Arc<Renderer>,
+    /// The keys that open it.
+    pub keys: KeyRing,
+}
+
+impl Blueprint {
+    /// Makes what can be made of `config`; `file` is for messages.
+    ///
+    /// # Errors
+    /// Every fault, each with its place and what to do.
+    pub fn draw(config: Config, environment: &Environment, file: &Path) -> Result<Blueprint, Vec<ConfigFault>> {
+        let mut faults = Vec::new();
+        let fault = |message: String| ConfigFault::file(file, message);
+        let catalogue = Catalogue::embedded();
+        let registry = match Registry::build(&config.providers, environment, &catalogue) {
+            Ok(registry) => Some(registry),
+            Err(errors) => {
+                faults.extend(errors.into_iter().map(|(name, message)| fault(format!("providers.{name}: {message}"))));
+                None
+            }
+        };
+        let options = RenderOptions {
+            templates_dir: config.render.templates.clone(),
+            fonts_dir: config.render.fonts.clone(),
+            ..RenderOptions::default()
+        };
+        let renderer = match Renderer::new(options) {
+            Ok(renderer) => Some(Arc::new(renderer)),
+            Err(template) => {
+                faults.push(fault(format!("render: {template}")));
+                None
+            }
+        };
+        let keys = KeyRing::new(&config.keys).unwrap_or_else(|message| {
+            faults.push(fault(message));
+            KeyRing::default()
+        });
+        if let (Some(registry), Some(renderer)) = (registry, renderer) {
+            match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
+                Ok(routes) if faults.is_empty() => {
+                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys });
+                }
+                Ok(_) => {}
+                Err(errors) => {
+                    faults.extend(errors.into_iter().map(|(name, message)| fault(format!("routes.{name}: {message}"))));
+                }
+            }
+        }
+        Err(faults)
+    }
+}
+
+/// A gateway with everything open.
+#[derive(Debug)]
+pub struct App {
+    /// One request after another.
+    pub pipeline: Arc<Pipeline>,
+    /// Where everything lasts.
+    pub store: Arc<Store>,
+    /// Settings.
+    pub config: Config,
+    keys: KeyRing,
+    clock: Clock,
+    paid_work: TaskTracker,
+    duties: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Opens the store and puts the pipeline together.
+    ///
+    /// # Errors
+    /// The data folder cannot be used.
+    pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
+        let Blueprint { config, routes, renderer, keys } = blueprint;
+        let store = Arc::new(Store::open(&config.storage.path, config.storage.durability)?);
+        let memory = u64::from(config.storage.memory_mb) << 20;
+        let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
+        let budgets: BTreeMap<_, _> = config
+            .keys
+            .iter()
+            .filter_map(|(name, key)| Some((name.clone(), key.budget.clone()?)))
+            .collect();
+        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), budgets);
+        let paid_work = TaskTracker::new();
+        let lifetimes = Lifetimes {
+            pictures: Some(config.cache.ttl_s).filter(|ttl| *ttl > 0).map(Duration::from_secs),
+            refusals: Duration::from_secs(config.cache.refusal_ttl_s),
+        };
+        let pipeline = Arc::new(Pipeline::new(Parts {
+            store: Arc::clone(&store),
+            cache,
+            routes,
+            ledger,
+            renderer,
+            tracker: paid_work.clone(),
+            clock: clock.clone(),
+            lifetimes,
+        }));
+        let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
+        Ok(App { pipeline, store, config, keys, clock, paid_work, duties, stop })
+    }
+
+    /// Ends what dead processes left open.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        let (released, suspended) = self.store.recover(self.clock.now()).await?;
+        if released + suspended > 0 {
+            tracing::warn!(released, suspended, "calls of a process that ended were found open; those that may have \
+                           been billed are in suspense: see `mimeo ledger suspense`");
+        }
+        Ok(())
+    }
+
+    /// Serves `listener` until `shutdown`, then finishes what is under way.
+    ///
+    /// # Errors
+    /// The store fails at the start.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), StoreError> {
+        self.recover().await?;
+        let duties = Duties {
+            store: Arc::clone(&self.store),
+            cache: Arc::clone(&self.pipeline.cache),
+            clock: self.clock.clone(),
+        };
+        duties.begin(&self.duties, &self.stop).await?;
+        let edge = Edge {
+            pipeline: Arc::clone(&self.pipeline),
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            options: EdgeOptions {
+                max_body: (self.config.server.max_body_mb as usize) << 20,
+                public_url: self.config.server.public_url.clone(),
+            },
+            sniff: |bytes| media::examine(bytes).map_err(|bad| bad.to_string()),
+            tracker: self.paid_work.clone(),
+        };
+        crate::http::serve(listener, Arc::new(edge), shutdown).await;
+        self.close().await;
+        Ok(())
+    }
+
+    /// Waits for paid work under way, as long as configured, and for the last commit.
+    pub async fn close(self) {
+        self.paid_work.close();
+        let patience = Duration::from_secs(u64::from(self.config.server.drain_s));
+        let under_way = self.paid_work.len();
+        if under_way > 0 {
+            tracing::info!(under_way, "waiting for paid calls under way");
+        }
+        if tokio::time::timeout(patience, self.paid_work.wait()).await.is_err() {
+            tracing::warn!("paid calls are still under way; their money will be in suspense at the next start");
+        }
+        self.stop.cancel();
+        self.duties.close();
+        self.duties.wait().await;
+    }
+}
+
+/// Starts a simulated provider in this process for every provider of that shape without an address, so
+/// that `record = "sandbox"` works with nothing else. Returns what must be kept alive.
+///
+/// # Errors
+/// It cannot listen or write its book.
+pub async fn embed_sandbox(config: &mut Config) -> Result<Option<mimeo_sandbox::Sandbox>, mimeo_sandbox::StartError> {
+    let catalogue = Catalogue::embedded();
+    let is_simulated = |name: &str, provider: &crate::config::Provider| {
+        let record = provider.record.as_deref().unwrap_or(name);
+        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.shape == Shape::Sandbox)
+    };
+    let names: Vec<String> =
+        config.providers.iter().filter(|(name, p)| is_simulated(name, p)).map(|(name, _)| name.clone()).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let book = config.storage.path.join("sandbox-invoices.jsonl");
+    if let Some(folder) = book.parent() {
+        // If this fails, opening the book says so better.
+        let _ = std::fs::create_dir_all(folder);
+    }
+    let options = mimeo_sandbox::Options {
+        book: Some(book),
+        latency: Duration::from_millis(400),
+        ..mimeo_sandbox::Options::default()
+    };
+    let sandbox = mimeo_sandbox::start(options).await?;
+    for name in names {
+        if let Some(provider) = config.providers.get_mut(&name) {
+            provider.base_url = Some(format!("{}/native/v1", sandbox.url()));
+        }
+    }
+    Ok(Some(sandbox))
+}

@@ -1,0 +1,221 @@
+//! The command line. Data goes to stdout, everything else to stderr; every listing has `--json`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration.
+
+mod cache;
+mod check;
+mod demo;
+mod generate;
+mod keys;
+mod ledger;
+mod providers;
+mod render;
+mod serve;
+mod table;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::app::Blueprint;
+use crate::config::{Config, ConfigFault, Environment};
+use crate::error::Error;
+
+/// Draw once, print many: a gateway for image generation that never pays twice for the same picture.
+#[derive(Debug, Parser)]
+#[command(name = "mimeo", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what Mimeo does: no configuration, no key, no network
+    Demo(demo::Arguments),
+    /// Run the gateway
+    Serve(serve::Arguments),
+    /// Check configuration, catalogue and templates without opening anything
+    Check(Common),
+    /// Make one picture from a prompt
+    Generate(generate::Arguments),
+    /// Draw a template
+    Render(render::Arguments),
+    /// What was spent, saved, and is in suspense
+    Ledger(ledger::Arguments),
+    /// Providers and their models
+    Providers(providers::Arguments),
+    /// What is stored, and purging it
+    Cache(cache::Arguments),
+    /// Keys that callers authenticate with
+    Keys(keys::Arguments),
+    /// Run simulated paid providers with an invoice book
+    Sandbox(mimeo_sandbox::Arguments),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print reference pages that are generated from the code
+    #[command(hide = true)]
+    Reference {
+        /// Which page
+        #[arg(value_parser = ["config"])]
+        page: String,
+    },
+}
+
+/// Where the configuration and the data are.
+#[derive(Clone, Debug, Default, Args)]
+struct Common {
+    /// Configuration file [default: mimeo.toml, if it is there]
+    #[arg(long, env = "MIMEO_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data folder, in place of storage.path
+    #[arg(long, env = "MIMEO_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Why a command ended badly. Says itself which exit code it is.
+#[derive(Debug)]
+enum Failure {
+    /// It did not work.
+    Failed(String),
+    /// It was called wrongly.
+    Usage(String),
+    /// The configuration is bad.
+    Config(Vec<ConfigFault>),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(error: crate::store::StoreError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::of_process();
+    crate::telemetry::begin(environment.get("MIMEO_LOG"), color(&environment, std::io::stderr().is_terminal()));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(arguments.command, &environment));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Config(faults)) => {
+            for fault in faults {
+                eprintln!("error: {fault}");
+            }
+            ExitCode::from(64)
+        }
+    }
+}
+
+async fn run(command: Command, environment: &Environment) -> Outcome {
+    match command {
+        Command::Demo(arguments) => demo::run(arguments, environment).await,
+        Command::Serve(arguments) => serve::run(arguments, environment).await,
+        Command::Check(common) => check::run(&common, environment),
+        Command::Generate(arguments) => generate::run(arguments, environment).await,
+        Command::Render(arguments) => render::run(arguments, environment).await,
+        Command::Ledger(arguments) => ledger::run(arguments, environment).await,
+        Command::Providers(arguments) => providers::run(arguments, environment),
+        Command::Cache(arguments) => cache::run(arguments, environment).await,
+        Command::Keys(arguments) => keys::run(arguments),
+        Command::Sandbox(arguments) => {
+            mimeo_sandbox::run(arguments.into()).await.map_err(|error| Failure::Failed(error.to_string()))
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "mimeo", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Reference { page: _ } => print(&crate::config::reference()),
+    }
+}
+
+impl Common {
+    /// The configuration, with what the command line and the environment say on top.
+    fn config(&self, listen: Option<SocketAddr>) -> Result<Config, Failure> {
+        let mut config = Config::load(self.config.as_deref()).map_err(Failure::Config)?;
+        if let Some(data) = &self.data {
+            config.storage.path.clone_from(data);
+        }
+        if let Some(listen) = listen {
+            config.server.listen = listen;
+        }
+        Ok(config)
+    }
+
+    /// The file that faults are told of.
+    fn file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from("mimeo.toml"))
+    }
+
+    /// The configuration with everything that can be made of it.
+    fn blueprint(&self, config: Config, environment: &Environment) -> Result<Blueprint, Failure> {
+        Blueprint::draw(config, environment, &self.file()).map_err(Failure::Config)
+    }
+
+    /// The store alone, for commands that only look.
+    fn store(&self) -> Result<crate::store::Store, Failure> {
+        let config = self.config(None)?;
+        if !config.storage.path.exists() {
+            return Err(Failure::Failed(format!(
+                "there is no data folder {}: nothing was made yet, or --data names another place",
+                config.storage.path.display()
+            )));
+        }
+        Ok(crate::store::Store::open(&config.storage.path, config.storage.durability)?)
+    }
+}
+
+/// Writes data to stdout. A reader who has gone away (`| head`) is no failure.
+fn print(text: &str) -> Outcome {
+    use std::io::Write as _;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value to stdout as JSON.
+fn print_json(value: &impl serde::Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
+    print(&(text + "\n"))
+}
+
+/// Whether to colour what goes to a terminal (https://no-color.org).
+fn color(environment: &Environment, terminal: bool) -> bool {
+    terminal && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
+}

@@ -1,0 +1,132 @@
+//! What a parsed configuration must satisfy beyond its grammar.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+
+/// One fault of the configuration: where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, counted from 1, where it can be told.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.message),
+            None => write!(f, "{}: {}", self.file.display(), self.message),
+        }
+    }
+}
+
+impl ConfigFault {
+    /// A fault of a file as a whole.
+    pub fn file(file: &Path, message: impl Into<String>) -> Self {
+        ConfigFault { file: file.to_owned(), line: None, message: message.into() }
+    }
+
+    /// A fault that the parser found.
+    pub fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let line = error.span().map(|span| line_of_offset(text, span.start));
+        ConfigFault { file: file.to_owned(), line, message: error.message().replace('\n', "; ") }
+    }
+
+    /// A fault of the entry `[section.name]` (or `[section]`).
+    pub fn entry(file: &Path, text: &str, section: &str, name: Option<&str>, message: impl Into<String>) -> Self {
+        ConfigFault {
+            file: file.to_owned(),
+            line: line_of_entry(text, section, name),
+            message: match name {
+                Some(name) => format!("{section}.{name}: {}", message.into()),
+                None => format!("{section}: {}", message.into()),
+            },
+        }
+    }
+}
+
+fn line_of_offset(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn line_of_entry(text: &str, section: &str, name: Option<&str>) -> Option<usize> {
+    let heads = match name {
+        Some(name) => vec![format!("[{section}.{name}]"), format!("[{section}.\"{name}\"]")],
+        None => vec![format!("[{section}]")],
+    };
+    text.lines().position(|line| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()))).map(|at| at + 1)
+}
+
+/// All faults, in the order of the file's sections.
+pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault> {
+    let mut faults = Vec::new();
+    let mut fault = |section: &str, name: Option<&str>, message: String| {
+        faults.push(ConfigFault::entry(path, text, section, name, message));
+    };
+
+    if !(1..=512).contains(&config.server.max_body_mb) {
+        fault("server", None, format!("max_body_mb = {} is not between 1 and 512", config.server.max_body_mb));
+    }
+    if let Some(url) = &config.server.public_url
+        && !(url.starts_with("https://") || url.starts_with("http://"))
+    {
+        fault("server", None, format!("public_url = \"{url}\" must begin with https:// or http://"));
+    }
+    for (name, provider) in &config.providers {
+        if let Some(url) = &provider.base_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            fault("providers", Some(name), format!("base_url = \"{url}\" must begin with https:// or http://"));
+        }
+        if provider.timeout_s == Some(0) {
+            fault("providers", Some(name), "timeout_s = 0 would fail every call; leave it out or raise it".into());
+        }
+        if provider.limits.requests_per_minute == Some(0) || provider.limits.concurrent == Some(0) {
+            fault("providers", Some(name), "a limit of 0 would block every call; use enabled = false".into());
+        }
+        if name.contains('/') || name.contains('@') || name.is_empty() {
+            fault("providers", Some(name), "a provider's name must not be empty nor contain / or @".into());
+        }
+    }
+    for (name, route) in &config.routes {
+        if route.candidates.is_empty() {
+            fault("routes", Some(name), "candidates is empty; name at least one provider/model".into());
+        }
+        if name.contains('/') || name.is_empty() {
+            fault("routes", Some(name), "a route's name must not be empty nor contain /".into());
+        }
+        if route.cache.variants.is_some_and(|k| !(1..=100).contains(&k)) {
+            fault("routes", Some(name), "cache.variants must be between 1 and 100".into());
+        }
+    }
+    for (name, key) in &config.keys {
+        let hex = key.hash.strip_prefix("blake3:");
+        if !hex.is_some_and(|hex| hex.parse::<crate::domain::Digest>().is_ok()) {
+            fault("keys", Some(name), format!("hash is not one that `mimeo keys new {name}` printed (blake3:…)"));
+        }
+    }
+    let mut seen = std::collections::BTreeMap::new();
+    for (name, key) in &config.keys {
+        if let Some(other) = seen.insert(key.hash.as_str(), name) {
+            fault("keys", Some(name), format!("has the same hash as keys.{other}; every key needs its own"));
+        }
+    }
+    let loopback = config.server.listen.ip().is_loopback();
+    if !loopback && config.keys.is_empty() {
+        fault("server", None, unprotected(&config.server.listen.to_string()));
+    }
+    faults
+}
+
+/// Why listening on `address` without keys is refused, and what to do.
+pub fn unprotected(address: &str) -> String {
+    format!(
+        "listening on {address} without keys would let anybody spend your money. Make a key with \
+         `mimeo keys new NAME` and put what it prints into the configuration, or listen on 127.0.0.1"
+    )
+}

@@ -1,0 +1,261 @@
+//! The configuration: parsed, checked, then never changed. Nothing is bound, opened or connected here,
+//! which makes `mimeo check` free.
+//!
+//! Every key has a default and a doc comment; `docs/config.md` is generated from both.
+
+pub mod check;
+mod reference;
+pub mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::domain::Usd;
+pub use check::ConfigFault;
+pub use reference::reference;
+pub use secret::{Environment, Secret, SecretRef};
+
+/// The whole of `mimeo.toml`. Unknown keys are errors.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the gateway listens and what it accepts.
+    pub server: Server,
+    /// Where pictures, index and ledger are kept on this machine.
+    pub storage: Storage,
+    /// What is kept how long.
+    pub cache: Cache,
+    /// The template renderer.
+    pub render: Render,
+    /// Providers, by a name of your choice. A provider whose key variable is set in the environment
+    /// is there without any configuration.
+    pub providers: BTreeMap<String, Provider>,
+    /// Virtual models that callers name in `model`.
+    pub routes: BTreeMap<String, Route>,
+    /// Keys that callers authenticate with. Make one with `mimeo keys new NAME`.
+    pub keys: BTreeMap<String, Key>,
+}
+
+/// Where the gateway listens and what it accepts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address and port. Port 0 takes a free one. Anything but loopback needs at least one key.
+    pub listen: SocketAddr,
+    /// Address that callers reach the gateway under, for the URLs it gives out, such as
+    /// `https://pictures.example.com`. By default the `Host` header of the request.
+    pub public_url: Option<String>,
+    /// The largest request body, in MiB (1–512).
+    pub max_body_mb: u32,
+    /// How long a stopping gateway waits for paid calls under way, in seconds.
+    pub drain_s: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            max_body_mb: 32,
+            drain_s: 300,
+        }
+    }
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Loss of power: every commit reaches the disk before it counts (one fsync, shared by all
+    /// commits of the moment).
+    #[default]
+    Power,
+    /// A crash of the process, but not of the machine: no fsync. After a power cut the last moments
+    /// of the ledger may be gone.
+    Process,
+}
+
+/// Where pictures, index and ledger are kept on this machine.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Folder for the database and the pictures. Must be on a local disk.
+    pub path: PathBuf,
+    /// What a commit survives: `power` (a power cut) or `process` (only a crash of the process).
+    pub durability: Durability,
+    /// Memory for pictures that are asked for often, in MiB. 0 turns it off.
+    pub memory_mb: u32,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage { path: PathBuf::from("./mimeo-data"), durability: Durability::Power, memory_mb: 48 }
+    }
+}
+
+/// What is kept how long.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// How long a picture answers the same request, in seconds. 0 is for ever.
+    pub ttl_s: u64,
+    /// How long a refusal by a content policy answers the same request, in seconds. 0 asks again
+    /// every time.
+    pub refusal_ttl_s: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300 }
+    }
+}
+
+/// The template renderer.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Render {
+    /// Folder with templates of your own, one folder each; they go before built-in ones of the same name.
+    pub templates: Option<PathBuf>,
+    /// Folder with fonts of your own (TTF, OTF), for scripts that the built-in ones do not cover.
+    pub fonts: Option<PathBuf>,
+}
+
+/// A provider account or server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    /// The catalogue record to use. By default the one that is called like this provider.
+    pub record: Option<String>,
+    /// The provider's secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub api_key: Option<SecretRef>,
+    /// Base address, in place of the record's.
+    pub base_url: Option<String>,
+    /// How long one call may take, in seconds, in place of the record's.
+    pub timeout_s: Option<u32>,
+    /// Limits of the account.
+    pub limits: Limits,
+    /// What this account pays, in place of the record's prices.
+    pub prices: Option<Prices>,
+    /// Names of the models that are there, for servers whose models no record can know.
+    pub models: Vec<String>,
+    /// False takes the provider out without deleting its settings.
+    pub enabled: Option<bool>,
+}
+
+/// Limits of an account. Requests wait for their turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls started per minute.
+    pub requests_per_minute: Option<u32>,
+    /// Calls under way at a time.
+    pub concurrent: Option<u32>,
+}
+
+/// A flat price.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// US dollars per picture, exact.
+    pub usd_per_image: Usd,
+}
+
+/// A virtual model: candidates in the order in which they are tried.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// `provider/model` or `provider/model@quality`, the first choice first. The next one is tried
+    /// when one is down, throttled or out of quota, and certainly has not billed.
+    pub candidates: Vec<String>,
+    /// How this route uses the cache.
+    pub cache: RouteCache,
+    /// True tries the next candidate also after a refusal by a content policy.
+    pub failover_on_refusal: bool,
+}
+
+/// How a route uses the cache.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteCache {
+    /// Pictures per request: 1 is always the same one, K a pool of up to K (at most 100) in rotation.
+    pub variants: Option<u32>,
+    /// How long a picture answers the same request, in seconds, in place of `cache.ttl_s`.
+    pub ttl_s: Option<u64>,
+    /// True turns the cache off: every request is made anew and nothing is stored.
+    pub off: bool,
+}
+
+/// Time over which a budget counts. Periods begin at midnight UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// From each full hour.
+    Hour,
+    /// From midnight UTC.
+    Day,
+    /// From the first of the month.
+    Month,
+    /// For ever.
+    Total,
+}
+
+/// The most that a key may spend.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// US dollars, exact.
+    pub usd: Usd,
+    /// Over which time.
+    pub per: Period,
+}
+
+/// A key that callers authenticate with.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Hash of the key, as `mimeo keys new` prints it. The key itself is nowhere.
+    pub hash: String,
+    /// Whose pictures and money these are. Tenants never see each other's. Default: the key's name.
+    pub tenant: Option<String>,
+    /// Shares its cache with all keys that name the same pool, whatever their tenant.
+    pub pool: Option<String>,
+    /// The most that this key may spend. Reserved before each call, never overrun.
+    pub budget: Option<Budget>,
+    /// True may see all tenants' ledger rows.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+impl Config {
+    /// Reads and checks `path`. Without a path, `mimeo.toml` in the working folder if it is there,
+    /// else the defaults.
+    ///
+    /// # Errors
+    /// Every fault of the file, each with its place and what to do.
+    pub fn load(path: Option<&Path>) -> Result<Config, Vec<ConfigFault>> {
+        let default = Path::new("mimeo.toml");
+        let path = match path {
+            Some(path) => path,
+            None if default.exists() => default,
+            None => return Ok(Config::default()),
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![ConfigFault::file(path, format!("cannot be read: {error}. Name another file with --config"))]
+        })?;
+        Config::parse(&text, path)
+    }
+
+    /// Parses and checks `text`; `path` is for messages.
+    ///
+    /// # Errors
+    /// Every fault of the text, each with its place and what to do.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, Vec<ConfigFault>> {
+        let config: Config = toml::from_str(text).map_err(|error| vec![ConfigFault::syntax(path, text, &error)])?;
+        let faults = check::check(&config, path, text);
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+}

@@ -1,0 +1,85 @@
+//! One call of one caller: the wanted picture plus everything that concerns only the caller.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::id::RequestId;
+use super::money::Usd;
+use super::request::ImageRequest;
+
+/// Who calls. Comes from the key that authenticated the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose pictures and money these are. Tenants never see each other's.
+    pub tenant: String,
+    /// Name of the key that was used; `local` for the command line and for loopback without keys.
+    pub key: String,
+    /// Cache entries are shared by all callers of one pool: by default the tenant's own.
+    pub pool: Option<String>,
+}
+
+/// How this request uses the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Answer from the cache if possible, store what is made.
+    #[default]
+    Default,
+    /// Make a new picture and let it replace what is stored.
+    NoCache,
+    /// Neither look up nor store.
+    NoStore,
+    /// Answer from the cache or not at all.
+    OnlyIfCached,
+}
+
+/// The caller's wishes about the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// What to look up and store.
+    pub mode: CacheMode,
+    /// How long to keep what this request makes, in place of the configured time.
+    pub ttl: Option<Duration>,
+    /// Take nothing older than this.
+    pub max_age: Option<Duration>,
+    /// Size of the pool of pictures for one key (1–100); `None` leaves it to the route.
+    pub variants: Option<u32>,
+}
+
+/// A request with its caller.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Names this request in answers, logs and ledger rows.
+    pub id: RequestId,
+    /// Who calls.
+    pub caller: Caller,
+    /// The model or route, as the caller named it.
+    pub model: Option<String>,
+    /// The wanted picture, as the caller asked for it (before defaults of the model are applied).
+    pub request: ImageRequest,
+    /// How many pictures (1–10).
+    pub n: u32,
+    /// The caller's wishes about the cache.
+    pub cache: CachePolicy,
+    /// Show partial pictures while they are made: how many per picture (0–3), if streaming at all.
+    pub stream: Option<u8>,
+    /// How long this caller waits. The picture is finished and kept in any case.
+    pub deadline: Option<Duration>,
+    /// The most that this request may cost, over all of its attempts.
+    pub max_spend: Option<Usd>,
+    /// What the picture is for; groups the ledger.
+    pub purpose: Option<String>,
+    /// `draft`, `standard` or `premium`; picks the quality where none was named.
+    pub quality_tier: Option<String>,
+    /// Subject category, kept with the request.
+    pub category: Option<String>,
+    /// End-user identifier, passed on to the provider.
+    pub user: Option<String>,
+    /// The caller's own labels.
+    pub metadata: BTreeMap<String, String>,
+    /// Tell in the answer how the route was chosen.
+    pub explain: bool,
+    /// Fields that are not part of the API; allowed only if the model's record passes them through.
+    pub unknown: BTreeMap<String, Value>,
+}

@@ -1,0 +1,19 @@
+//! Pure values: what a request, a picture, an amount of money and an outcome *are*.
+//!
+//! Nothing here does I/O, reads a clock, awaits, or knows a provider, a database or HTTP.
+
+pub mod answer;
+pub mod call;
+pub mod id;
+pub mod money;
+pub mod outcome;
+pub mod picture;
+pub mod request;
+
+pub use answer::{Answer, Delivered, Source, Understood};
+pub use call::{CacheMode, CachePolicy, Call, Caller};
+pub use id::{AttemptId, Digest, ImageId, RequestId};
+pub use money::{Price, Usd};
+pub use outcome::{Fault, FaultKind, Generated, Progress, Usage};
+pub use picture::{Format, Picture};
+pub use request::{ImageRequest, InputPicture, Operation, Size};

@@ -1,0 +1,42 @@
+//! Mimeo: a self-hosted gateway for image generation. Draw once, print many.
+//!
+//! # The map of the house, in the order in which a request passes
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`http`], [`cli`] | the edges: parse what a caller says, print what comes of it |
+//! | [`pipeline`] | **read this first**: one request, phase by phase |
+//! | [`cache`] | what a request is (its key), and whether its pictures are there |
+//! | [`flight`] | one generation for all who ask for the same picture at the same time |
+//! | [`route`] | which candidates can make it, in which order, and why |
+//! | [`ledger`] | reserve, settle, release, suspend; budgets |
+//! | [`attempt`] | one paid call, with its state written before the first byte leaves |
+//! | [`providers`], [`pricing`] | the catalogue, the wire shapes, what a call costs |
+//! | [`render`] | pictures made here, from templates |
+//! | [`media`] | what bytes are: sniffed, bounded, checked |
+//! | [`store`] | index, ledger and blobs on disk |
+//! | [`net`] | the one way out |
+//! | [`domain`] | pure values that all of them speak of |
+//! | [`app`], [`duties`] | wiring, and background work: the only places that name concrete parts together |
+
+pub mod app;
+pub mod duties;
+pub mod http;
+pub mod cli;
+pub mod pipeline;
+pub mod cache;
+pub mod flight;
+pub mod route;
+pub mod ledger;
+pub mod attempt;
+pub mod providers;
+pub mod pricing;
+pub mod render;
+pub mod media;
+pub mod store;
+pub mod net;
+pub mod domain;
+pub mod config;
+pub mod clock;
+pub mod error;
+pub mod telemetry;

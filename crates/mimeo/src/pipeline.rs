@@ -1,0 +1,465 @@
+//! One request, phase by phase. Read this first.
+//!
+//! ```text
+//! ① key       what is asked for, as 256 bits          cache::key
+//! ② lookup    is it there already?                    cache
+//! ③ flight    is it being made already? else lead     flight
+//! ④ route     who can make it, in which order         route
+//! ⑤ reserve   set the money aside                     ledger
+//! ⑥ attempt   intent, then the paid call              attempt
+//! ⑦ admit     are these bytes that picture?           media
+//! ⑧ store     blob, row, entry, settlement            store
+//! ⑨ answer    everybody on board gets it              domain::Answer
+//! ```
+//!
+//! Phases ④ to ⑧ run in a tracked task that belongs to no caller's connection: who hangs up neither
+//! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
+
+mod make;
+mod render;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::Attempts;
+pub use crate::cache::Stored;
+use crate::cache::{Cache, Found, Hand, key};
+use crate::clock::Clock;
+use crate::domain::{
+    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
+};
+use crate::error::{Error, Kind, Result};
+use crate::flight::{Flights, Join, Lead, Seat};
+use crate::ledger::Ledger;
+use crate::render::Renderer;
+use crate::route::{Plan, Routes};
+pub use crate::route::ModelListing;
+use crate::store::Store;
+pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+
+/// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
+type Landing = Result<Arc<Landed>, Arc<Error>>;
+
+/// What a generation made.
+#[derive(Debug)]
+struct Landed {
+    /// Pictures that answered the key before.
+    pool: Vec<Delivered>,
+    /// Pictures made now.
+    made: Vec<Delivered>,
+    /// What was tried, for `explain`.
+    trail: Vec<String>,
+}
+
+/// Everything that a request passes through.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// What is stored.
+    pub cache: Arc<Cache>,
+    /// Who can make what.
+    pub routes: Arc<Routes>,
+    /// The account.
+    pub ledger: Ledger,
+    store: Arc<Store>,
+    renderer: Arc<Renderer>,
+    attempts: Attempts,
+    flights: Flights<Landing>,
+    tracker: TaskTracker,
+    clock: Clock,
+    lifetimes: Lifetimes,
+}
+
+/// How long things answer the same request.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Pictures; `None` is for ever.
+    pub pictures: Option<Duration>,
+    /// Refusals by a content policy; zero asks again every time.
+    pub refusals: Duration,
+}
+
+/// What a pipeline is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where everything lasts.
+    pub store: Arc<Store>,
+    /// What is stored.
+    pub cache: Arc<Cache>,
+    /// Who can make what.
+    pub routes: Arc<Routes>,
+    /// The account.
+    pub ledger: Ledger,
+    /// Templates.
+    pub renderer: Arc<Renderer>,
+    /// Owns all paid work.
+    pub tracker: TaskTracker,
+    /// Time.
+    pub clock: Clock,
+    /// How long things answer the same request.
+    pub lifetimes: Lifetimes,
+}
+
+/// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
+#[derive(Debug)]
+struct Order {
+    call: Call,
+    plan: Plan,
+    key: Digest,
+    hand: Hand,
+}
+
+impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
+        Pipeline {
+            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), clock.clone()),
+            flights: Flights::default(),
+            cache,
+            routes,
+            ledger,
+            store,
+            renderer,
+            tracker,
+            clock,
+            lifetimes,
+        }
+    }
+
+    /// Runs one call to its answer. Dropping this future never cancels paid work. `progress` gets
+    /// unfinished pictures.
+    ///
+    /// # Errors
+    /// Anything that keeps the caller from having the pictures asked for; see [`Kind`].
+    pub async fn run(self: &Arc<Self>, call: Call, progress: Option<mpsc::Sender<Progress>>) -> Result<Answer> {
+        let deadline = call.deadline;
+        let answer = self.phases(call, progress);
+        match deadline {
+            None => answer.await,
+            Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(too_late(deadline))),
+        }
+    }
+
+    async fn phases(self: &Arc<Self>, call: Call, progress: Option<mpsc::Sender<Progress>>) -> Result<Answer> {
+        let mut laps = Laps::new();
+        let order = Arc::new(self.understand(call)?); //                                        ①
+        laps.lap("key");
+        let mut joined = false;
+        loop {
+            let landed_before = self.flights.landed();
+            let pool = self.look_up(&order).await?; //                                          ②
+            laps.lap("lookup");
+            if order.hand.lacking(pool.len()) == 0 && order.reads_cache() {
+                let source = if joined { Source::Join } else { Source::Hit };
+                return Ok(self.answer(&order, source, &pool, &[], &[], laps));
+            }
+            if order.call.cache.mode == CacheMode::OnlyIfCached {
+                return Err(not_cached(order.hand.lacking(pool.len())));
+            }
+            let (leads, mut join) = match self.board(&order) { //                               ③
+                Seat::Lead(lead, join) => {
+                    let stale = self.flights.landed() != landed_before;
+                    self.depart(Arc::clone(&order), if stale { None } else { Some(pool) }, lead);
+                    (true, join)
+                }
+                Seat::Join(join) => (false, join),
+            };
+            let landing = wait(&mut join, progress.as_ref()).await; //                          ④–⑧ happen meanwhile
+            laps.lap(if leads { "make" } else { "join" });
+            let landed = match landing {
+                Some(Ok(landed)) => landed,
+                Some(Err(error)) => return Err(error.as_ref().clone()),
+                None => return Err(Error::internal("flight", "the task that made the picture was lost")),
+            };
+            if leads {
+                let source = if order.reads_cache() { Source::Miss } else { Source::Bypass };
+                return Ok(self.answer(&order, source, &landed.pool, &landed.made, &landed.trail, laps)); // ⑨
+            }
+            // Whoever joined takes the pool as it is now. A rotation may still lack some: look again.
+            joined = true;
+            let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
+            if order.hand.lacking(all.len()) == 0 {
+                return Ok(self.answer(&order, Source::Join, &all, &[], &landed.trail, laps));
+            }
+        }
+    }
+
+    /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
+    /// pool are this caller's.
+    fn understand(&self, call: Call) -> Result<Order> {
+        let plan = self.routes.plan(&call, self.clock.now())?;
+        let key = key::key(&call.caller, plan.candidates.iter().map(|c| (c.identity.as_str(), &c.request)));
+        let variants = call.cache.variants.or(plan.cache.variants).unwrap_or(1);
+        let hand = self.cache.hand(key, variants, call.n);
+        Ok(Order { call, plan, key, hand })
+    }
+
+    /// ② The pictures that answer the key already; none if the caller wants new ones.
+    async fn look_up(&self, order: &Order) -> Result<Vec<Delivered>> {
+        if !order.reads_cache() {
+            return Ok(Vec::new());
+        }
+        match self.cache.look_up(order.key, order.call.cache.max_age).await? {
+            Found::Pool(pool) => Ok(pool),
+            Found::Refused(refusal) => {
+                let mut error = Error::new(
+                    Kind::Refused,
+                    format!("{}: {} (remembered; it was not asked again)", refusal.provider, refusal.message),
+                );
+                error.code = refusal.code;
+                Err(error)
+            }
+        }
+    }
+
+    /// ③ A seat in the flight for the key. Who wants a new picture, or none stored, flies alone.
+    fn board(&self, order: &Order) -> Seat<Landing> {
+        if order.reads_cache() && order.stores() {
+            return self.flights.board(order.key);
+        }
+        let (lead, join) = self.flights.charter();
+        Seat::Lead(lead, join)
+    }
+
+    /// Phases ④ to ⑧, in a task of their own. `pool` is what answers the key already; `None` if a
+    /// flight has landed since it was looked up, so that it must be looked up again.
+    fn depart(self: &Arc<Self>, order: Arc<Order>, pool: Option<Vec<Delivered>>, lead: Lead<Landing>) {
+        let this = Arc::clone(self);
+        self.tracker.spawn(async move {
+            let landing = this.fly(&order, pool, &lead).await;
+            lead.publish(landing.map(Arc::new).map_err(Arc::new));
+        });
+    }
+
+    async fn fly(&self, order: &Order, pool: Option<Vec<Delivered>>, lead: &Lead<Landing>) -> Result<Landed> {
+        let pool = match pool {
+            Some(pool) => pool,
+            None => self.look_up(order).await?,
+        };
+        let count = order.hand.lacking(pool.len());
+        if count == 0 {
+            return Ok(Landed { pool, made: Vec::new(), trail: Vec::new() });
+        }
+        let (made, trail) = self.make(order, count, lead).await?;
+        Ok(Landed { pool, made, trail })
+    }
+
+    /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
+    fn answer(
+        &self,
+        order: &Order,
+        source: Source,
+        pool: &[Delivered],
+        made: &[Delivered],
+        trail: &[String],
+        laps: Laps,
+    ) -> Answer {
+        let call = &order.call;
+        let pictures = order.hand.deal(pool, made).unwrap_or_default();
+        let is_new = |picture: &Delivered| made.iter().any(|m| m.picture.digest == picture.picture.digest && m.id == picture.id);
+        let (new, old): (Vec<Delivered>, Vec<Delivered>) = pictures.iter().cloned().partition(is_new);
+        if !old.is_empty() {
+            let layer = if source == Source::Join { Source::Join } else { Source::Hit };
+            self.ledger.saved(call, layer.name(), &old);
+        }
+        // Everything that was made for this request is its cost, also what its hand did not need.
+        let cost = total(made);
+        let saved = old.iter().filter_map(|picture| picture.cost.known()).sum();
+        let usage = pictures.iter().filter_map(|picture| picture.usage).reduce(Usage::plus);
+        // A leader whose pictures were there after all, because another flight had just landed.
+        let source = if source == Source::Miss && new.is_empty() { Source::Hit } else { source };
+        let first = pictures.first();
+        let request = order.plan.candidates.first().map(|candidate| &candidate.request);
+        let mut explain = Vec::new();
+        if call.explain {
+            explain.extend(order.plan.explain());
+            explain.extend(trail.iter().cloned());
+            explain.push(format!("cache: {}, key {}", source.name(), order.key));
+        }
+        Answer {
+            id: call.id,
+            created_ms: pictures.iter().map(|picture| picture.created_ms).max().unwrap_or_else(|| self.clock.now()),
+            usage,
+            source,
+            provider: first.map(|picture| picture.provider.clone()).unwrap_or_default(),
+            model: first.map(|picture| picture.model.clone()).unwrap_or_default(),
+            simulated: pictures.iter().any(|picture| picture.simulated),
+            cost,
+            saved,
+            understood: request.map_or_else(Understood::default, |request| Understood {
+                size: request.size,
+                quality: request.quality.clone(),
+                background: request.background.clone(),
+                output_format: request.output_format,
+            }),
+            explain,
+            timings: laps.done(),
+            pictures,
+        }
+    }
+
+    /// A fresh name for a request.
+    pub fn new_request_id(&self) -> RequestId {
+        RequestId::random()
+    }
+
+    /// A stored picture by its capability, if it is in memory.
+    pub fn picture_in_memory(&self, id: ImageId) -> Option<Stored> {
+        self.cache.in_memory(id)
+    }
+
+    /// A stored picture by its capability.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn picture(&self, id: ImageId) -> Result<Option<Stored>> {
+        self.cache.fetch(id).await
+    }
+
+    /// What callers may name in `model`.
+    pub fn models(&self) -> Vec<ModelListing> {
+        self.routes.models(self.clock.now())
+    }
+
+    /// Sums of the ledger.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn ledger(&self, query: &LedgerQuery) -> Result<LedgerReport> {
+        self.ledger.report(query.clone()).await
+    }
+
+    /// Whether requests can be served now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn ready(&self) -> Result<()> {
+        self.store.purge_epoch().await?;
+        Ok(())
+    }
+}
+
+impl Order {
+    /// True if stored pictures may answer.
+    fn reads_cache(&self) -> bool {
+        !self.plan.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
+    }
+
+    /// True if what is made may answer others.
+    fn stores(&self) -> bool {
+        !self.plan.cache.off && self.call.cache.mode != CacheMode::NoStore
+    }
+}
+
+/// Waits for the flight to land, and passes on what can be seen meanwhile.
+async fn wait(join: &mut Join<Landing>, progress: Option<&mpsc::Sender<Progress>>) -> Option<Landing> {
+    let Some(to) = progress else { return join.outcome().await };
+    let mut news = join.progress();
+    let outcome = join.outcome();
+    tokio::pin!(outcome);
+    loop {
+        tokio::select! {
+            biased;
+            heard = news.recv() => match heard {
+                // A caller who does not listen any more is no reason to stop.
+                Ok(partial) => drop(to.send(partial).await),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return outcome.await,
+            },
+            landing = &mut outcome => return landing,
+        }
+    }
+}
+
+fn total(pictures: &[Delivered]) -> Price {
+    pictures.iter().fold(Price::FREE, |sum, picture| match (sum, picture.cost) {
+        (Price::Known(sum), Price::Known(cost)) => Price::Known(sum + cost),
+        _ => Price::Unknown,
+    })
+}
+
+fn too_late(deadline: Duration) -> Error {
+    Error::new(
+        Kind::DeadlinePassed,
+        format!(
+            "The picture was not ready within deadline_ms = {}. It is being made all the same: send the same request \
+             again to get it without paying twice.",
+            deadline.as_millis()
+        ),
+    )
+}
+
+fn not_cached(lacking: u32) -> Error {
+    Error::new(
+        Kind::NotCached,
+        format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
+    )
+}
+
+/// Wall time per phase.
+#[derive(Debug)]
+struct Laps {
+    last: Instant,
+    laps: Vec<(&'static str, f64)>,
+}
+
+impl Laps {
+    fn new() -> Self {
+        Laps { last: Instant::now(), laps: Vec::with_capacity(4) }
+    }
+
+    fn lap(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.laps.push((name, (now - self.last).as_secs_f64() * 1000.0));
+        self.last = now;
+    }
+
+    fn done(self) -> Vec<(&'static str, f64)> {
+        self.laps
+    }
+}
+
+/// What is left to spend of a request's own limit.
+#[derive(Debug)]
+struct Purse {
+    limit: Option<Usd>,
+    spent: Usd,
+}
+
+impl Purse {
+    fn new(limit: Option<Usd>) -> Self {
+        Purse { limit, spent: Usd::ZERO }
+    }
+
+    /// Takes the most that a call may cost out of the limit.
+    fn take(&mut self, price: Price) -> Result<()> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        let Price::Known(price) = price else {
+            return Err(Error::new(Kind::OverBudget, "Nobody knows what this costs, and max_spend_usd is set.")
+                .code("price_unknown")
+                .param("max_spend_usd"));
+        };
+        if self.spent + price > limit {
+            return Err(Error::new(
+                Kind::OverBudget,
+                format!(
+                    "This may cost up to ${price}{}, and max_spend_usd is {limit}. Nothing more was sent.",
+                    if self.spent.is_zero() { String::new() } else { format!(" on top of ${}", self.spent) }
+                ),
+            )
+            .code("max_spend_exceeded")
+            .param("max_spend_usd"));
+        }
+        self.spent += price;
+        Ok(())
+    }
+
+    /// Puts back what a call did not cost.
+    fn put_back(&mut self, price: Price) {
+        self.spent = self.spent - price.known().unwrap_or(Usd::ZERO);
+    }
+}

@@ -1,0 +1,85 @@
+//! Pictures made here, from a template. They cost nothing, so there is nothing to reserve and no attempt
+//! to account for; they are stored and answer their key like all others.
+
+use std::sync::Arc;
+
+use super::make::row;
+use super::{Order, Pipeline};
+use crate::domain::request::TemplateCall;
+use crate::domain::{Delivered, Format, ImageId, Price, Size};
+use crate::error::{Error, Kind, Result};
+use crate::media;
+use crate::render::{self, RenderError, RenderJob};
+use crate::route::Candidate;
+
+impl Pipeline {
+    /// Draws the template of `candidate`.
+    pub(super) async fn render(&self, order: &Order, candidate: &Candidate) -> Result<Vec<Delivered>> {
+        let request = &candidate.request;
+        let call = request.template.clone().ok_or_else(|| Error::internal("render", "no template"))?;
+        let TemplateCall { id, version: _, data } = call;
+        let size = match request.size {
+            Size::Auto => None,
+            Size::Exact(width, height) => Some((width, height)),
+        };
+        let format = drawable(request.output_format)?;
+        let quality = request.output_compression.unwrap_or(85).max(1);
+        let (renderer, name) = (Arc::clone(&self.renderer), id.clone());
+        let rendered = tokio::task::spawn_blocking(move || {
+            renderer.render(&RenderJob { template: &name, data: &data, size, scale: 1.0, format, quality })
+        })
+        .await
+        .map_err(|lost| Error::internal("render", lost))?
+        .map_err(|error| render_error(&error))?;
+        let picture = media::examine(rendered.bytes).map_err(|bad| Error::internal("render", bad))?;
+        let mut made = vec![Delivered {
+            id: order.stores().then(ImageId::random),
+            picture,
+            cost: Price::FREE,
+            usage: None,
+            revised_prompt: None,
+            provider: candidate.maker_name().to_owned(),
+            model: id,
+            simulated: false,
+            created_ms: self.clock.now(),
+        }];
+        self.put_blobs(&mut made).await;
+        let rows: Vec<_> = made.iter().filter_map(|delivered| row(order, delivered, None)).collect();
+        if !rows.is_empty() {
+            let entry = order.entry(candidate, self.clock.now(), self.lifetimes.pictures);
+            if let Err(error) = self.store.put_free(rows, entry).await {
+                tracing::error!(%error, "a rendered picture could not be written down; it is delivered all the same");
+                made.iter_mut().for_each(|delivered| delivered.id = None);
+            }
+        }
+        made.iter().for_each(|delivered| self.cache.remember(delivered));
+        Ok(made)
+    }
+}
+
+fn drawable(format: Option<Format>) -> Result<render::Format> {
+    match format {
+        None | Some(Format::Png) => Ok(render::Format::Png),
+        Some(Format::Jpeg) => Ok(render::Format::Jpeg),
+        Some(Format::Webp) => Ok(render::Format::WebP),
+        Some(other) => {
+            Err(Error::bad("output_format", format!("A template is drawn as png, jpeg or webp, not as {other}.")))
+        }
+    }
+}
+
+/// What a caller is told when a template cannot be drawn.
+pub fn render_error(error: &RenderError) -> Error {
+    let sentence = format!("{error}.");
+    match error {
+        RenderError::UnknownTemplate { .. } => {
+            Error::new(Kind::NotFound, sentence).param("template").code("template_not_found")
+        }
+        RenderError::NotAnObject => Error::bad("data", sentence),
+        RenderError::Field { field, .. } => Error::bad(format!("data.{field}"), sentence),
+        RenderError::Size { .. } => Error::bad("size", sentence),
+        RenderError::Template { .. } | RenderError::Engine(_) | RenderError::Panicked(_) => {
+            Error::internal("render", error)
+        }
+    }
+}
