@@ -92,7 +92,7 @@ fn unauthenticated(message: &str) -> Error {
 pub fn is_public(method: &Method, path: &str) -> bool {
     match *method {
         // The 128 random bits of a picture's name are the right to fetch it.
-        Method::GET | Method::HEAD => matches!(path, "/healthz" | "/readyz") || media::id_in_path(path).is_some(),
+        Method::GET | Method::HEAD => matches!(path, "/healthz" | "/readyz") || media::is_picture_path(path),
         _ => false,
     }
 }
@@ -164,11 +164,20 @@ mod tests {
     #[test]
     fn the_open_paths() {
         let picture = format!("/media/img_{:032x}", 7);
-        for open in ["/healthz", "/readyz", picture.as_str()] {
+        for open in ["/healthz", "/readyz", picture.as_str(), "/media/img_7"] {
             assert!(is_public(&Method::GET, open), "{open}");
             assert!(!is_public(&Method::POST, open), "{open}");
         }
-        for closed in ["/", "/v1/models", "/media", "/media/", "/media/../v1/ledger", "/healthz/", "/media/img_7"] {
+        for closed in [
+            "/",
+            "/v1/models",
+            "/media",
+            "/media/",
+            "/media/../v1/ledger",
+            "/healthz/",
+            "/media/img_7/",
+            "/media/img_7/x",
+        ] {
             assert!(!is_public(&Method::GET, closed), "{closed}");
         }
     }

@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::pieces::Pieces;
 use crate::domain::RequestId;
@@ -20,21 +20,36 @@ impl From<Error> for Failure {
     }
 }
 
-/// The `error` object.
-pub fn object(error: &Error) -> Value {
-    json!({
-        "message": error.message,
-        "type": error.kind.type_name(),
-        "param": error.param,
-        "code": error.code.as_deref().unwrap_or(error.kind.code()),
-    })
+/// The `error` object, in the order in which the OpenAI API writes it.
+#[derive(Debug, Serialize)]
+pub struct ErrorObject<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+impl<'a> ErrorObject<'a> {
+    /// What the caller is told of `error`.
+    pub fn of(error: &'a Error) -> Self {
+        ErrorObject {
+            message: &error.message,
+            r#type: error.kind.type_name(),
+            param: error.param.as_deref(),
+            code: code(error),
+        }
+    }
+}
+
+fn code(error: &Error) -> &str {
+    error.code.as_deref().unwrap_or(error.kind.code())
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Failure(error) = self;
         let mut body = Pieces::default();
-        body.json(&json!({ "error": object(&error) }));
+        body.text("{\"error\":").json(&ErrorObject::of(&error)).text("}");
         let mut response = Response::new(Body::new(body.finish()));
         *response.status_mut() = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         headers(&error, response.headers_mut());
@@ -61,7 +76,7 @@ fn headers(error: &Error, headers: &mut HeaderMap) {
 /// Logs a failed request: what the gateway or a provider did wrong as a warning, what the caller did
 /// wrong only for those who debug. Never the request itself.
 pub fn log(error: &Error, id: RequestId, path: &str) {
-    let (status, code) = (error.kind.status(), error.code.as_deref().unwrap_or(error.kind.code()));
+    let (status, code) = (error.kind.status(), code(error));
     if status >= 500 {
         tracing::warn!(%id, path, status, code, %error, "request failed");
     } else {
@@ -90,11 +105,11 @@ mod tests {
 
     #[test]
     fn every_field_is_there() {
-        let value = object(&Error::bad("n", "no"));
+        let json = |error: &Error| serde_json::to_string(&ErrorObject::of(error)).unwrap();
         assert_eq!(
-            value,
-            json!({"message": "no", "type": "invalid_request_error", "param": "n", "code": "invalid_value"})
+            json(&Error::bad("n", "no")),
+            r#"{"message":"no","type":"invalid_request_error","param":"n","code":"invalid_value"}"#
         );
-        assert_eq!(object(&Error::new(Kind::NotFound, "no"))["param"], Value::Null);
+        assert!(json(&Error::new(Kind::NotFound, "no")).contains(r#""param":null"#));
     }
 }

@@ -23,6 +23,11 @@ pub fn id_in_path(path: &str) -> Option<ImageId> {
     path.strip_prefix(PREFIX)?.parse().ok()
 }
 
+/// True if `path` can only be a picture's, whether there is such a picture or not.
+pub fn is_picture_path(path: &str) -> bool {
+    path.strip_prefix(PREFIX).is_some_and(|id| !id.is_empty() && !id.contains('/'))
+}
+
 /// The address of a picture. `base` has no slash at its end.
 pub fn url(base: &str, id: ImageId) -> String {
     format!("{base}{PREFIX}{id}")

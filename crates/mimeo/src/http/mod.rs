@@ -114,7 +114,8 @@ async fn front(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) 
         }
     };
     if let Some(error) = response.extensions().get::<Error>() {
-        failure::log(error, id, &path);
+        // A picture's name is the right to fetch it, and so not for the log.
+        failure::log(error, id, if media::is_picture_path(&path) { "/media/{id}" } else { &path });
     }
     name(id, response.headers_mut());
     response

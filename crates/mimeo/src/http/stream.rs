@@ -14,12 +14,11 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::Frame;
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::answer;
-use super::failure;
+use super::failure::{self, ErrorObject};
 use super::pieces::Pieces;
 use super::{Edge, Sniff};
 use crate::clock::{Clock, Millis};
@@ -142,8 +141,9 @@ impl Script {
                 }
             }
             News::Failed(error) => {
-                let data = json!({ "type": "error", "error": failure::object(&error) });
-                out.text("event: error\ndata: ").json(&data).text("\n\n");
+                out.text("event: error\ndata: {\"type\":\"error\"")
+                    .field("error", &ErrorObject::of(&error))
+                    .text("}\n\n");
             }
         }
         out.finish()

@@ -41,7 +41,7 @@ pub async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<B
         match next {
             Some(Ok(data)) if data.len() > limit - whole.len() => {
                 drop(data);
-                drain(headers, body).await;
+                discard(body).await;
                 return Err(too_large(limit));
             }
             Some(Ok(data)) => whole.extend_from_slice(&data),
@@ -55,13 +55,17 @@ pub async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<B
     }
 }
 
+/// Gets rid of a body that nobody has begun to read.
+pub async fn drain(headers: &HeaderMap, body: Body) {
+    // Such a caller waits for the answer before it sends; reading would tell it to go on.
+    if !headers.contains_key(header::EXPECT) {
+        discard(body).await;
+    }
+}
+
 /// Reads a bounded part of an unwanted body and throws it away. A caller that is still sending when
 /// the connection closes sees a reset in place of the answer that says why.
-pub async fn drain(headers: &HeaderMap, mut body: Body) {
-    // Such a caller waits for the answer before it sends; reading would tell it to go on.
-    if headers.contains_key(header::EXPECT) {
-        return;
-    }
+async fn discard(mut body: Body) {
     let until = Instant::now() + DRAIN_TIME;
     let mut left = DRAIN_BYTES;
     while let Ok(Some(Ok(data))) = timeout_at(until, next_data(&mut body)).await {
