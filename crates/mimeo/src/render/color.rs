@@ -37,10 +37,12 @@ impl Rgb {
         if a > b { a / b } else { b / a }
     }
 
-    /// The ink, near-black or white, that is easier to read on `self`.
+    /// The ink, near-black or white, that is easier to read on `self`; black on the few middle greys where
+    /// neither reaches a contrast of 4.5.
     pub(super) fn ink(self) -> Self {
         let [dark, light] = Self::INKS;
-        if self.contrast(dark) >= self.contrast(light) { dark } else { light }
+        let better = if self.contrast(dark) >= self.contrast(light) { dark } else { light };
+        if self.contrast(better) >= 4.5 { better } else { Self([0; 3]) }
     }
 
     /// The same hue at another lightness (OKLCH, 0 to 1), with `chroma` times the colourfulness.

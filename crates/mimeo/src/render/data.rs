@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::color::Rgb;
-use super::picture::Picture;
+use super::picture::{Decoded, Picture};
 use super::template::{Field, FieldKind, Template};
 use super::{Limits, RenderError, money};
 
@@ -36,15 +36,16 @@ impl Template {
         Ok(Value::Object(out))
     }
 
-    /// The decodable pictures among canonical data, by field.
-    pub(super) fn pictures(&self, data: &Value, limits: &Limits) -> Result<BTreeMap<String, Picture>, RenderError> {
+    /// The pictures among canonical data, by field.
+    pub(super) fn pictures(&self, data: &Value, limits: &Limits) -> Result<BTreeMap<String, Decoded>, RenderError> {
         self.fields
             .iter()
             .filter(|field| field.kind == FieldKind::Image)
             .filter_map(|field| Some((field, data.get(&field.name)?.as_str()?)))
             .map(|(field, url)| {
-                let picture =
-                    Picture::from_data_url(url, limits).map_err(|problem| RenderError::field(&field.name, problem))?;
+                let picture = Picture::from_data_url(url, limits)
+                    .and_then(|picture| picture.decode())
+                    .map_err(|problem| RenderError::field(&field.name, problem))?;
                 Ok((field.name.clone(), picture))
             })
             .collect()
@@ -53,7 +54,7 @@ impl Template {
 
 /// Nothing was filled in: an empty text is what forms send for it.
 fn is_blank(value: &Value) -> bool {
-    value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty())
+    value.is_null() || value.as_str().is_some_and(|text| clean(text).is_empty())
 }
 
 impl Field {
@@ -118,10 +119,10 @@ impl Field {
     }
 }
 
-/// Trims, and turns control characters into spaces: they have no glyph and no place in a card.
+/// Turns control characters into spaces, and trims: they have no glyph and no place in a card.
 /// Line breaks stay, for templates that keep them.
 fn clean(text: &str) -> String {
-    text.trim().replace("\r\n", "\n").replace(|c: char| c.is_control() && c != '\n', " ")
+    text.replace("\r\n", "\n").replace(|c: char| c.is_control() && c != '\n', " ").trim().to_owned()
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,6 +1,6 @@
 //! What templates can do with data beyond printing them.
 
-use minijinja::value::{Rest, Value};
+use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::color::Rgb;
@@ -12,6 +12,7 @@ pub(super) fn environment() -> Environment<'static> {
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_filter("money", money_filter);
+    environment.add_filter("number", |value: &Value, locale: &str| money::number(&value.to_string(), locale));
     environment.add_filter("discount", discount);
     environment.add_filter("ink", |color: &str| Ok::<_, Error>(rgb(color)?.ink().to_string()));
     environment.add_filter("tone", tone);
@@ -20,19 +21,18 @@ pub(super) fn environment() -> Environment<'static> {
     environment.add_filter("initials", |name: &str| initials(name));
     environment.add_filter("dir", |text: &str| direction(text));
     environment.add_filter("leading", |text: &str| leading(text));
-    environment.add_filter("pick", pick);
     environment
 }
 
 /// `price|money("de")`.
-fn money_filter(value: Value, locale: &str) -> Result<String, Error> {
-    let (amount, currency) = parts(&value)?;
+fn money_filter(value: &Value, locale: &str) -> Result<String, Error> {
+    let (amount, currency) = parts(value)?;
     Ok(money::format(&amount, &currency, locale))
 }
 
 /// `old_price|discount(price)`: per cent saved, or none.
-fn discount(before: Value, now: Value) -> Result<Option<u32>, Error> {
-    let ((before, from), (now, to)) = (parts(&before)?, parts(&now)?);
+fn discount(before: &Value, now: &Value) -> Result<Option<u32>, Error> {
+    let ((before, from), (now, to)) = (parts(before)?, parts(now)?);
     Ok(if from == to { money::discount(&before, &now) } else { None })
 }
 
@@ -59,14 +59,6 @@ fn alpha(color: &str, alpha: f64) -> Result<String, Error> {
 fn rgb(color: &str) -> Result<Rgb, Error> {
     let wrong = || Error::new(ErrorKind::InvalidOperation, format!("{color:?} is not a colour like #0f62fe"));
     Rgb::parse(color).ok_or_else(wrong)
-}
-
-/// `title|pick("a", "b", "c")`: always the same one for the same text, so that cards of one site differ.
-fn pick(text: &str, choices: Rest<Value>) -> Result<Value, Error> {
-    let [first, ..] = *blake3::hash(text.as_bytes()).as_bytes();
-    let index = usize::from(first).checked_rem(choices.len());
-    let chosen = index.and_then(|index| choices.get(index).cloned());
-    chosen.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "pick needs something to pick from"))
 }
 
 /// At most two letters that stand for a person or a brand.

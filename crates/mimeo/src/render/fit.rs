@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::RenderError;
-use super::page::{Layout, Page, REM, Rect};
+use super::page::{Layout, Page, Placed, REM, Rect};
 use super::template::Fit;
 
 /// How one text is set.
@@ -21,9 +21,10 @@ struct Setting {
 ///
 /// A text fits when it has no more lines than allowed, no word sticks out, and its parent holds all its
 /// children. First with whole words; if not even the smallest size allows that (somebody wrote a word of 200
-/// letters), with words broken; if that is not enough, cut off at the smallest size.
+/// letters), with words broken; if that is not enough, cut off at the smallest size. Texts are settled in the
+/// order of the list, so the first gets the most room.
 pub(super) fn solve(page: &Page<'_>, fits: &[Fit]) -> Result<String, RenderError> {
-    // Texts that are not yet decided take the least room, so that the first in the list gets the most.
+    // Those not yet settled take as little room as they can.
     let least = |fit: &Fit| Setting { size: fit.min, breaks: true, clamp: Some(fit.lines) };
     let mut settings: Vec<Setting> = fits.iter().map(least).collect();
     for (index, fit) in fits.iter().enumerate() {
@@ -33,14 +34,16 @@ pub(super) fn solve(page: &Page<'_>, fits: &[Fit]) -> Result<String, RenderError
             }
             page.lay_out(&css(fits, &settings))
         };
-        let chosen = match largest(fit, false, &mut lay_out)? {
+        let settled = fits.get(..index).unwrap_or_default();
+        let chosen = match largest(fit, settled, false, &mut lay_out)? {
             Some(size) => Setting { size, breaks: false, clamp: None },
-            None => match largest(fit, true, &mut lay_out)? {
+            None => match largest(fit, settled, true, &mut lay_out)? {
                 Some(size) => Setting { size, breaks: true, clamp: None },
                 None => {
                     let unclamped = Setting { clamp: None, ..least(fit) };
-                    let clamp = lines_with_room(fit, &lay_out(unclamped)?);
-                    Setting { clamp: Some(clamp), ..unclamped }
+                    let layout = lay_out(unclamped)?;
+                    let clamp = Place::of(fit, &layout).map(|place| place.lines_with_room(fit));
+                    Setting { clamp, ..unclamped }
                 }
             },
         };
@@ -51,13 +54,19 @@ pub(super) fn solve(page: &Page<'_>, fits: &[Fit]) -> Result<String, RenderError
     Ok(css(fits, &settings))
 }
 
-/// The largest size at which the text fits, in whole pixels below the maximum.
+/// The largest size at which the text fits without taking room from those already settled, in whole pixels
+/// below the maximum.
 fn largest(
     fit: &Fit,
+    settled: &[Fit],
     breaks: bool,
     lay_out: &mut impl FnMut(Setting) -> Result<Layout, RenderError>,
 ) -> Result<Option<f32>, RenderError> {
-    let mut fits_at = |size: f32| Ok(fits(fit, &lay_out(Setting { size, breaks, clamp: None })?));
+    let mut fits_at = |size: f32| {
+        let layout = lay_out(Setting { size, breaks, clamp: None })?;
+        let undisturbed = |other| Place::of(other, &layout).is_none_or(|place| place.has_room());
+        Ok(Place::of(fit, &layout).is_none_or(|place| place.fits(fit)) && settled.iter().all(undisturbed))
+    };
     // Most texts fit as designed: one layout.
     if fits_at(fit.max)? {
         return Ok(Some(fit.max));
@@ -78,40 +87,45 @@ fn largest(
     Ok(Some(size_at(small_enough)))
 }
 
-fn fits(fit: &Fit, layout: &Layout) -> bool {
-    let Some((element, parent)) = ends(fit, layout) else {
-        // The template left the element out for these data.
-        return true;
-    };
-    let (Some(own), Some(around)) = (layout.boxes.get(element), layout.boxes.get(parent)) else {
-        return true;
-    };
-    let runs = layout.runs_in(element);
-    lines(&runs) <= fit.lines
-        && runs.iter().all(|run| own.content.holds_across(run))
-        && around.content.excess_height(&layout.filled(parent)) == 0.0
-        && layout.canvas.holds(&own.outer)
+/// A text where it ended up.
+struct Place<'a> {
+    own: &'a Placed,
+    around: &'a Placed,
+    runs: Vec<Rect>,
+    /// Height by which its parent's children stick out of the parent.
+    excess: f32,
+    on_card: bool,
 }
 
-/// How many lines may stay so that the parent holds its children again.
-fn lines_with_room(fit: &Fit, layout: &Layout) -> usize {
-    let Some((element, parent)) = ends(fit, layout) else {
-        return fit.lines;
-    };
-    let (Some(own), Some(around)) = (layout.boxes.get(element), layout.boxes.get(parent)) else {
-        return fit.lines;
-    };
-    let now = lines(&layout.runs_in(element)).max(1);
-    let line_height = (own.content.bottom - own.content.top) / now as f32;
-    let excess = around.content.excess_height(&layout.filled(parent));
-    let too_many = if line_height > 0.0 { (excess / line_height).ceil() as usize } else { 0 };
-    now.saturating_sub(too_many).clamp(1, fit.lines)
-}
+impl<'a> Place<'a> {
+    /// None when the template left the element out for these data.
+    fn of(fit: &Fit, layout: &'a Layout) -> Option<Self> {
+        let element = layout.find(&fit.id)?;
+        let own = layout.boxes.get(element)?;
+        let parent = own.parent?;
+        let around = layout.boxes.get(parent)?;
+        let excess = around.content.excess_height(&layout.filled(parent));
+        let on_card = layout.canvas.holds(&own.outer);
+        Some(Self { own, around, runs: layout.runs_in(element), excess, on_card })
+    }
 
-/// The element and the box around it.
-fn ends(fit: &Fit, layout: &Layout) -> Option<(usize, usize)> {
-    let element = layout.find(&fit.id)?;
-    Some((element, layout.boxes.get(element)?.parent?))
+    fn has_room(&self) -> bool {
+        self.excess == 0.0 && self.on_card && self.around.content.holds_across(&self.own.outer)
+    }
+
+    fn fits(&self, fit: &Fit) -> bool {
+        lines(&self.runs) <= fit.lines
+            && self.runs.iter().all(|run| self.own.content.holds_across(run))
+            && self.has_room()
+    }
+
+    /// How many lines may stay so that the parent holds its children again.
+    fn lines_with_room(&self, fit: &Fit) -> usize {
+        let now = lines(&self.runs).max(1);
+        let line_height = (self.own.content.bottom - self.own.content.top) / now as f32;
+        let too_many = if line_height > 0.0 { (self.excess / line_height).ceil() as usize } else { 0 };
+        now.saturating_sub(too_many).clamp(1, fit.lines)
+    }
 }
 
 /// Counts lines. Pieces of one line overlap by more than half, even in different fonts.
@@ -136,12 +150,8 @@ fn css(fits: &[Fit], settings: &[Setting]) -> String {
         let wrap = if setting.breaks { "anywhere" } else { "normal" };
         let clamp = setting.clamp.map_or("none".to_owned(), |lines| lines.to_string());
         // Writing to a string cannot fail.
-        let _ = write!(
-            css,
-            "#{}{{font-size:{}rem;overflow-wrap:{wrap};line-clamp:{clamp}}}",
-            fit.id,
-            setting.size / REM,
-        );
+        let _ =
+            write!(css, "#{}{{font-size:{}rem;overflow-wrap:{wrap};line-clamp:{clamp}}}", fit.id, setting.size / REM,);
     }
     css
 }

@@ -28,9 +28,7 @@ macro_rules! bundled {
 
 static BUNDLED: &[Bundled] = &[
     bundled!("Inter", "inter.woff2", Some(GenericFamily::SANS_SERIF)),
-    bundled!("Fraunces", "fraunces-latin.woff2", Some(GenericFamily::SERIF)),
-    bundled!("Fraunces Ext", "fraunces-latin-ext.woff2", Some(GenericFamily::SERIF)),
-    bundled!("Fraunces Vietnamese", "fraunces-vietnamese.woff2", Some(GenericFamily::SERIF)),
+    bundled!("Fraunces", "fraunces.woff2", Some(GenericFamily::SERIF)),
     bundled!("Noto Sans Arabic", "noto-sans-arabic.woff2", None),
     bundled!("Noto Sans Hebrew", "noto-sans-hebrew.woff2", None),
     bundled!("Noto Sans Devanagari", "noto-sans-devanagari.woff2", None),

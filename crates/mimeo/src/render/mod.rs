@@ -35,7 +35,7 @@ pub use fault::{RenderError, TemplateFault};
 pub use template::{Field, FieldKind, Template};
 
 use page::{Page, REM};
-use picture::Picture;
+use picture::Decoded;
 use template::Source;
 
 /// Part of every template's version. Must change when the same template and data look different: with the
@@ -255,12 +255,9 @@ impl Inner {
             .and_then(|html| html.render(context(template, data, &pictures, size)))
             .map_err(|fault| failed(fault.line(), detail_of(&fault)))?;
         let images = pictures
-            .iter()
-            .map(|(field, picture)| {
-                let source = picture.decode().map_err(|problem| RenderError::field(field, problem))?;
-                Ok((Arc::from(image_key(field)), source))
-            })
-            .collect::<Result<HashMap<Arc<str>, ImageSource>, RenderError>>()?;
+            .into_iter()
+            .map(|(field, picture)| (Arc::from(image_key(&field)), picture.source))
+            .collect::<HashMap<Arc<str>, ImageSource>>();
         let rem = REM * unit(template, size);
         Page::new(&html, images, &self.fonts, in_pixels(size, scale), rem, scale)
             .map_err(|message| failed(None, message))
@@ -288,7 +285,7 @@ fn image_key(field: &str) -> String {
 fn context(
     template: &Template,
     data: &Value,
-    pictures: &BTreeMap<String, Picture>,
+    pictures: &BTreeMap<String, Decoded>,
     (width, height): (u32, u32),
 ) -> Filled {
     let shape = match f64::from(width) / f64::from(height) {
@@ -300,8 +297,8 @@ fn context(
     let fields = template.fields.iter().map(|field| {
         let value = match (pictures.get(&field.name), data.get(&field.name)) {
             (Some(picture), _) => {
-                let Picture { width, height, .. } = picture;
-                minijinja::context! { src => image_key(&field.name), width, height }
+                let Decoded { width, height, opaque, .. } = picture;
+                minijinja::context! { src => image_key(&field.name), width, height, opaque }
             }
             (None, Some(value)) => Filled::from(Serde(value)),
             (None, None) => Filled::from(()),

@@ -139,12 +139,7 @@ pub(super) fn canonical_amount(text: &str, currency: &str) -> Result<String, Str
 /// Round amounts keep their zeros: prices of one shop should look alike.
 pub(super) fn format(amount: &str, currency: &str, locale: &str) -> String {
     let style = style_of(locale);
-    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
-    let mut number = grouped(whole, &style, locale);
-    if !fraction.is_empty() {
-        number.push_str(style.point);
-        number.push_str(fraction);
-    }
+    let number = number(amount, locale);
     let sign = HOME_SIGNS
         .iter()
         .find(|(home, code, _)| *home == locale && *code == currency)
@@ -161,6 +156,18 @@ pub(super) fn format(amount: &str, currency: &str, locale: &str) -> String {
     }
 }
 
+/// Writes a decimal number: `number("1299.5", "de")` is `1.299,5`.
+pub(super) fn number(decimal: &str, locale: &str) -> String {
+    let style = style_of(locale);
+    let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
+    let mut number = grouped(whole, &style, locale);
+    if !fraction.is_empty() {
+        number.push_str(style.point);
+        number.push_str(fraction);
+    }
+    number
+}
+
 fn grouped(whole: &str, style: &Style, locale: &str) -> String {
     // Spanish and Polish leave four digits together.
     let language = locale.split('-').next().unwrap_or_default();
@@ -170,7 +177,7 @@ fn grouped(whole: &str, style: &Style, locale: &str) -> String {
     let mut out = String::with_capacity(whole.len() * 2);
     for (index, digit) in whole.chars().enumerate() {
         let left = whole.len() - index;
-        let at_group = if style.indian && left > 3 { (left - 3) % 2 == 0 } else { left % 3 == 0 };
+        let at_group = if style.indian && left > 3 { (left - 3).is_multiple_of(2) } else { left.is_multiple_of(3) };
         if index > 0 && at_group {
             out.push_str(style.group);
         }

@@ -7,9 +7,15 @@ use super::Limits;
 /// A picture that passed the checks which need no decoding.
 pub(super) struct Picture {
     bytes: Vec<u8>,
-    /// Size from the header.
+}
+
+/// A picture in pixels.
+pub(super) struct Decoded {
+    pub(super) source: ImageSource,
     pub(super) width: u32,
     pub(super) height: u32,
+    /// Without transparent pixels: a photo rather than a cut-out.
+    pub(super) opaque: bool,
 }
 
 impl Picture {
@@ -52,13 +58,18 @@ impl Picture {
                 limits.max_image_pixels
             ));
         }
-        Ok(Self { bytes, width, height })
+        Ok(Self { bytes })
     }
 
     /// Decodes the pixels.
-    pub(super) fn decode(&self) -> Result<ImageSource, String> {
+    pub(super) fn decode(&self) -> Result<Decoded, String> {
         match ImageSource::from_bytes(&self.bytes) {
-            Ok(source @ ImageSource::Bitmap(_)) => Ok(source),
+            Ok(ImageSource::Bitmap(bitmap)) => Ok(Decoded {
+                width: bitmap.width(),
+                height: bitmap.height(),
+                opaque: bitmap.data().chunks_exact(4).all(|pixel| pixel.ends_with(&[u8::MAX])),
+                source: ImageSource::Bitmap(bitmap),
+            }),
             // A card does not move, and frames are a way to make one small file cost much.
             Ok(_) => Err("animated pictures are not supported".to_owned()),
             Err(fault) => Err(format!("the picture cannot be decoded: {fault}")),
