@@ -1,1 +1,7 @@
-//! Black-box tests.
+//! Black-box tests: the real binary as a child process, a simulated paid provider as another, HTTP between.
+//!
+//! After every test the ledger is compared with the provider's invoice book (I6), see [`world`].
+
+mod layers;
+mod money;
+mod world;

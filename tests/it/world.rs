@@ -1,0 +1,344 @@
+//! A world of one test: a sandbox process with its invoice book, a gateway process with its data folder.
+//!
+//! When a world ends, the ledger is held against the book, line by line (I6). Nothing is waited for by
+//! sleeping, and every port is free when it is taken.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mimeo::domain::Usd;
+use serde_json::{Value, json};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_mimeo");
+
+/// A child process that printed `listening on http://ADDR`. Killed when dropped.
+pub struct Server {
+    pub child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `command` and waits for its address.
+    pub fn start(mut command: Command) -> Server {
+        let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let mut seen = String::new();
+        let url = loop {
+            let mut line = String::new();
+            if lines.read_line(&mut line).expect("stderr is text") == 0 {
+                panic!("the process ended before it listened:\n{seen}");
+            }
+            if let Some(url) = line.trim().strip_prefix("listening on ") {
+                break url.to_owned();
+            }
+            seen.push_str(&line);
+        };
+        // Whatever it says from here on goes to the output of the test.
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                eprintln!("  | {line}");
+            }
+        });
+        Server { child, url }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// `kill -TERM`, and the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A folder that is removed with its content.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        let path = std::env::temp_dir().join(format!("mimeo-it-{:032x}", mimeo::domain::id::random()));
+        std::fs::create_dir_all(&path).expect("the temporary folder is writable");
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A sandbox, a gateway, and what they share.
+pub struct World {
+    pub sandbox: Server,
+    pub gateway: Server,
+    pub folder: Folder,
+    pub client: reqwest::Client,
+    audited: bool,
+}
+
+/// What a request came to.
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    /// A header as text; empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"))
+    }
+
+    /// `x-mimeo-cache`.
+    pub fn cache(&self) -> &str {
+        self.header("x-mimeo-cache")
+    }
+
+    /// The pictures, decoded.
+    pub fn pictures(&self) -> Vec<Vec<u8>> {
+        let data = self.body["data"].as_array().unwrap_or_else(|| panic!("no data in {}", self.body));
+        let decode = |item: &Value| {
+            let text = item["b64_json"].as_str().unwrap_or_else(|| panic!("no b64_json in {item}"));
+            base64_simd::STANDARD.decode_to_vec(text).expect("b64_json is base64")
+        };
+        data.iter().map(decode).collect()
+    }
+
+    /// `error.code`.
+    pub fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or("")
+    }
+
+    /// `error.message`.
+    pub fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or("")
+    }
+
+    /// Asserts the status, showing the body if it is another.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Reply {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+}
+
+impl World {
+    /// A gateway with the providers `openai`, `compatible` and `sandbox`, all simulated.
+    pub async fn new() -> World {
+        World::with("").await
+    }
+
+    /// The same, with more configuration. `{sandbox}` in it stands for the sandbox's address.
+    pub async fn with(config: &str) -> World {
+        let folder = Folder::new();
+        let mut sandbox = Command::new(BINARY);
+        sandbox.args(["sandbox", "--listen", "127.0.0.1:0", "--book"]).arg(folder.0.join("book.jsonl"));
+        let sandbox = Server::start(sandbox);
+        let base = format!(
+            "[storage]\ndurability = 'process'\n\
+             [providers.openai]\nbase_url = '{{sandbox}}/openai/v1'\n\
+             [providers.compatible]\nrecord = 'openai-compatible'\nbase_url = '{{sandbox}}/compatible/v1'\n\
+             prices = {{ usd_per_image = '0.01' }}\n\
+             [providers.sandbox]\nbase_url = '{{sandbox}}/native/v1'\n\
+             {config}"
+        );
+        std::fs::write(folder.0.join("mimeo.toml"), base.replace("{sandbox}", &sandbox.url)).expect("written");
+        let gateway = Server::start(serve(&folder.0));
+        World { sandbox, gateway, folder, client: reqwest_client(), audited: false }
+    }
+
+    /// Starts the gateway again, on the same data, after it was killed or stopped.
+    pub fn restart(&mut self) {
+        self.gateway.kill();
+        self.gateway = Server::start(serve(&self.folder.0));
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.0.join("data")
+    }
+
+    /// A command line of the binary, on this world's configuration and data.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = binary(&self.folder.0);
+        command.args(arguments);
+        command
+    }
+
+    /// Runs a command line and returns its exit code, stdout and stderr.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        outcome(self.command(arguments))
+    }
+
+    /// Asks for pictures.
+    pub async fn generate(&self, body: Value) -> Reply {
+        self.post("/v1/images/generations", body).await
+    }
+
+    /// POSTs JSON.
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        let request = self.client.post(format!("{}{path}", self.gateway.url)).header("content-type", "application/json");
+        reply(request.body(body.to_string())).await
+    }
+
+    /// GETs JSON.
+    pub async fn get(&self, path: &str) -> Reply {
+        reply(self.client.get(format!("{}{path}", self.gateway.url))).await
+    }
+
+    /// The invoice book: its lines.
+    pub async fn book(&self) -> Vec<Value> {
+        let url = format!("{}/control/book", self.sandbox.url);
+        let book = reply(self.client.get(url)).await.expect(200).body;
+        book["lines"].as_array().expect("the book has lines").clone()
+    }
+
+    /// The sandbox's statistics.
+    pub async fn stats(&self) -> Value {
+        reply(self.client.get(format!("{}/control/stats", self.sandbox.url))).await.expect(200).body
+    }
+
+    /// Waits until `condition` holds for the sandbox's statistics. Bounded by 30 s.
+    pub async fn until(&self, condition: impl Fn(&Value) -> bool) {
+        for _ in 0..3000 {
+            if condition(&self.stats().await) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("it never came to be: {}", self.stats().await);
+    }
+
+    /// Sums of the ledger over HTTP.
+    pub async fn ledger(&self) -> Value {
+        self.get("/v1/ledger?group_by=model").await.expect(200).body
+    }
+
+    /// I6: every invoice is in the ledger with its exact amount, and nothing else is.
+    pub async fn audit(&mut self) {
+        self.audited = true;
+        let book = self.book().await;
+        let (code, out, err) = self.run(&["ledger", "events", "--limit", "4000000000", "--json"]);
+        if code != 0 && err.contains("no data folder") {
+            assert!(book.is_empty());
+            return;
+        }
+        assert_eq!(code, 0, "{err}");
+        let events: Vec<Value> = serde_json::from_str(&out).expect("events are JSON");
+        compare(&book, &events);
+    }
+}
+
+/// What is known of one attempt.
+#[derive(Default)]
+struct Account {
+    reserved: Usd,
+    spent: Usd,
+    suspense: Usd,
+    ended: bool,
+}
+
+/// Holds the ledger against the book, attempt by attempt.
+fn compare(book: &[Value], events: &[Value]) {
+    let usd = |value: &Value| value.as_str().expect("amounts are text").parse::<Usd>().expect("amounts are decimals");
+    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+    for event in events {
+        let Some(attempt) = event["attempt"].as_str() else { continue };
+        let account = accounts.entry(attempt.to_owned()).or_default();
+        account.reserved += usd(&event["reserved_usd"]);
+        account.spent += usd(&event["spent_usd"]);
+        account.suspense += usd(&event["suspense_usd"]);
+        account.ended |= event["kind"] != "reserve";
+    }
+    let mut billed: BTreeMap<String, Usd> = BTreeMap::new();
+    for line in book {
+        let attempt = line["attempt"].as_str().unwrap_or_else(|| panic!("an invoice without attempt: {line}"));
+        *billed.entry(attempt.to_owned()).or_default() += usd(&line["usd"]);
+    }
+    for (attempt, usd) in &billed {
+        let account = accounts.get(attempt).unwrap_or_else(|| panic!("{attempt} was billed ${usd} and is not in the ledger"));
+        if account.ended && account.suspense.is_zero() {
+            assert_eq!(account.spent, *usd, "{attempt}: the ledger and the book differ");
+        } else {
+            let held = account.reserved + account.suspense;
+            assert!(held >= *usd, "{attempt}: ${held} is held for a bill of ${usd}");
+        }
+    }
+    for (attempt, account) in &accounts {
+        if !account.spent.is_zero() {
+            assert!(billed.contains_key(attempt), "{attempt}: ${} in the ledger were never billed", account.spent);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.audited || std::thread::panicking() {
+            return;
+        }
+        // A runtime of its own: the test's may be the one that runs this destructor.
+        let this = std::panic::AssertUnwindSafe(self);
+        let audit = std::thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    let this = this;
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                    this.0.client = reqwest_client();
+                    runtime.block_on(this.0.audit());
+                })
+                .join()
+        });
+        if let Err(panic) = audit {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A client without surprises: no proxies, no redirects.
+pub fn reqwest_client() -> reqwest::Client {
+    mimeo::net::Clients::default().plain().expect("a client for plain http").clone()
+}
+
+/// Sends a request and reads a JSON answer (or `null` where it is none).
+pub async fn reply(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.expect("the answer is whole");
+    Reply { status, headers, body: serde_json::from_slice(&body).unwrap_or(json!(null)) }
+}
+
+/// Runs a command to its end.
+pub fn outcome(mut command: Command) -> (i32, String, String) {
+    let output = command.stdin(Stdio::null()).output().expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// The binary with a clean environment, in `folder`, where its configuration is.
+pub fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("OPENAI_API_KEY", "sk-canary-0123456789").env("MIMEO_DATA", folder.join("data"));
+    command
+}
+
+fn serve(folder: &Path) -> Command {
+    let mut command = binary(folder);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    command
+}
