@@ -185,6 +185,8 @@ fn prompt(f: &mut Fields<'_>, operation: Operation) -> Result<String> {
     let prompt = f.string("prompt")?;
     match (operation, prompt) {
         (Operation::Render, None) => Ok(String::new()),
+        // The official SDKs cannot leave out a prompt; an empty one says as little.
+        (Operation::Render, Some(prompt)) if prompt.trim().is_empty() => Ok(String::new()),
         (Operation::Render, Some(_)) => Err(Error::bad(
             "prompt",
             "'prompt' and 'template' exclude each other: a template is drawn from 'data' alone.",

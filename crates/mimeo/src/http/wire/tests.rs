@@ -169,6 +169,7 @@ fn templates() {
     let template = call.request.template.unwrap();
     assert_eq!((template.id.as_str(), template.data), ("card", json!({"title": "Hi", "n": 2})));
     assert!(generate_text(r#"{"template":"card"}"#).is_ok());
+    assert!(generate_text(r#"{"template":"card","prompt":""}"#).is_ok(), "SDKs cannot leave it out");
     assert_eq!(generate_text(r#"{"template":"card","data":[]}"#).unwrap_err().param.as_deref(), Some("data"));
 }
 
