@@ -4,4 +4,5 @@
 
 mod layers;
 mod money;
+mod sdk;
 mod world;

@@ -32,17 +32,24 @@ async fn i1_a_thousand_identical_requests_are_one_bill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_billed_but_lost_is_not_sent_again() {
     let world = World::with("[routes.two]\ncandidates = ['sandbox/standard', 'openai/gpt-image-2']\n").await;
-    for directive in ["bill-then-reset", "truncate", "bill-then-fail=504", "html", "truncate-picture", "html-picture"] {
+    for (directive, status, code) in [
+        ("bill-then-reset", 504, "outcome_unknown"),
+        ("truncate", 504, "outcome_unknown"),
+        ("bill-then-fail=504", 504, "outcome_unknown"),
+        ("html", 504, "outcome_unknown"),
+        // Here the provider states its price: billed for certain, nothing is unknown.
+        ("truncate-picture", 502, "unusable_answer"),
+        ("html-picture", 502, "unusable_answer"),
+    ] {
         let before = world.book().await.len();
         let prompt = format!("a red kite [[{directive}]]");
         let reply = world.generate(json!({ "model": "two", "prompt": prompt, "size": "1024x1024" })).await;
-        assert_eq!(reply.status, 504, "{directive}: {}", reply.body);
-        assert_eq!(reply.code(), "outcome_unknown", "{directive}");
+        assert_eq!((reply.status, reply.code()), (status, code), "{directive}: {}", reply.body);
         assert_eq!(reply.header("x-should-retry"), "false", "{directive}");
         assert_eq!(world.book().await.len(), before + 1, "{directive}: it was sent once");
     }
     let ledger = world.ledger().await;
-    assert_eq!(ledger["suspense_usd"], "0.06", "{ledger}");
+    assert_eq!((&ledger["suspense_usd"], &ledger["spent_usd"]), (&json!("0.04"), &json!("0.02")), "{ledger}");
 }
 
 /// What certainly was not billed goes to the next candidate, and costs nothing.

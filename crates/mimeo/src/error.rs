@@ -190,9 +190,16 @@ impl Error {
             FaultKind::Throttled => Kind::Throttled,
             FaultKind::Rejected => Kind::BadRequest,
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
+            // Billed for certain: there is nothing left to find out.
+            FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,
             FaultKind::BadAnswer | FaultKind::Unknown => Kind::OutcomeUnknown,
         };
         let message = match fault.kind {
+            FaultKind::BadAnswer if fault.billed.is_some() => format!(
+                "{provider} billed this and answered with something that is no picture ({}). Nothing was sent again. \
+                 Claim it back from the provider under {attempt}.",
+                fault.message
+            ),
             FaultKind::Unknown => format!(
                 "{provider} did not tell how this ended ({}), and it may have billed it. Nothing was sent again. The \
                  reserved amount is in suspense under {attempt}: see `mimeo ledger suspense`.",
@@ -210,6 +217,7 @@ impl Error {
             message,
             param: fault.param.clone(),
             code: match fault.kind {
+                FaultKind::BadAnswer if fault.billed.is_some() => Some("unusable_answer".to_owned()),
                 // The kind's own code matters more than the provider's here.
                 FaultKind::Unknown | FaultKind::BadAnswer => None,
                 _ => fault.code.clone(),

@@ -141,14 +141,17 @@ async fn visit(arguments: &Arguments, base: &str, colors: bool) -> Outcome {
         save(arguments, "3-kite", one)?;
     }
 
-    print(&heading("4. A route whose first provider is down"))?;
+    print(&heading("4. One more caller, later"))?;
+    tell(&ask(client, base, &kite).await?)?;
+
+    print(&heading("5. A route whose first provider is down"))?;
     let hero = json!({ "model": "hero", "prompt": "a lighthouse at dawn, wide view", "size": "1536x1024", "explain": true });
     let routed = ask(client, base, &hero).await?;
     tell(&routed)?;
     for line in &routed.explain {
         print(&format!("     {line}\n"))?;
     }
-    save(arguments, "4-lighthouse", &routed)
+    save(arguments, "5-lighthouse", &routed)
 }
 
 async fn bill(
@@ -163,18 +166,18 @@ async fn bill(
     let bold = |text: String| if colors { format!("\x1b[1m{text}\x1b[0m") } else { text };
     print("\n")?;
     print(&format!("{}\n", bold("The bill (simulated money)".into())))?;
-    print(&format!("  without Mimeo   ${naive}\n"))?;
-    for layer in &report.saved_by_layer {
+    print(&format!("  without Mimeo         ${naive}\n"))?;
+    for layer in report.saved_by_layer.iter().filter(|layer| !layer.saved_usd.is_zero()) {
         let word = match layer.layer.as_str() {
-            "join" => "joined one under way",
-            "hit" => "already stored",
+            "join" => "joined one under way ",
+            "hit" => "already stored ",
             other => other,
         };
-        print(&format!("  {word:<22} −${} on {} pictures\n", layer.saved_usd, layer.pictures))?;
+        print(&format!("  {word:<22}−${} ({} pictures)\n", layer.saved_usd, layer.pictures))?;
     }
-    print(&format!("  {}\n", bold(format!("spent           ${}", report.totals.spent_usd))))?;
+    print(&format!("  {}\n", bold(format!("spent                 ${}", report.totals.spent_usd))))?;
     let book_usd: Usd = book.billed_usd.to_string().parse().unwrap_or(Usd::ZERO);
-    print(&format!("  the provider's own invoice book: ${book_usd} for {} pictures\n", book.pictures))?;
+    print(&format!("  provider's own book   ${book_usd} for {} pictures\n", book.pictures))?;
     if book_usd != report.totals.spent_usd {
         return Err(Failure::Failed("the ledger does not equal the invoice book: this is a bug".into()));
     }

@@ -114,7 +114,9 @@ type Outcome = Result<(), Failure>;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let environment = Environment::of_process();
-    crate::telemetry::begin(environment.get("MIMEO_LOG"), color(&environment, std::io::stderr().is_terminal()));
+    // The demo shows a provider that is down on purpose; its warnings would only confuse.
+    let quiet = matches!(arguments.command, Command::Demo(_)).then_some("error");
+    crate::telemetry::begin(environment.get("MIMEO_LOG").or(quiet), color(&environment, std::io::stderr().is_terminal()));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -106,7 +106,7 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     }
     for (name, key) in &config.keys {
         let hex = key.hash.strip_prefix("blake3:");
-        if !hex.is_some_and(|hex| hex.parse::<crate::domain::Digest>().is_ok()) {
+        if hex.is_none_or(|hex| hex.parse::<crate::domain::Digest>().is_err()) {
             fault("keys", Some(name), format!("hash is not one that `mimeo keys new {name}` printed (blake3:…)"));
         }
     }

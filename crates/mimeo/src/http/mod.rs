@@ -49,7 +49,6 @@ use failure::Failure;
 pub type Sniff = fn(Bytes) -> Result<Picture, String>;
 
 /// Everything the edge needs.
-#[derive(Debug)]
 pub struct Edge {
     /// Does the work.
     pub pipeline: Arc<Pipeline>,

@@ -127,8 +127,8 @@ impl Prices {
             (Rates::Image(rows), _) => {
                 dearest(rows, wanted).times(u32::try_from(generated.pictures.len()).unwrap_or(u32::MAX))
             }
-            // An answer with pictures and no output tokens is no evidence.
-            (Rates::Tokens(rates), Some(usage)) if usage.output_image > 0 || usage.output_text > 0 => {
+            // Pictures without output tokens cannot be: such a usage is no evidence.
+            (Rates::Tokens(rates), Some(usage)) if usage.output() > 0 || generated.pictures.is_empty() => {
                 Price::Known(rates.cost(usage))
             }
             (Rates::Tokens(_), _) => self.expected(wanted),

@@ -12,10 +12,13 @@
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
 //! | `sandbox` | the shape of the simulated provider's own API |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
+//! | `call`, `body` | one HTTP exchange: sent once, and watched |
 //! | `fault` | what an error means for money |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
+mod body;
+mod call;
 mod check;
 mod download;
 mod fault;
@@ -29,6 +32,8 @@ pub mod record;
 pub mod registry;
 mod sandbox;
 mod sse;
+#[cfg(test)]
+mod testing;
 
 pub use fit::Misfit;
 pub use model::{Model, Status};

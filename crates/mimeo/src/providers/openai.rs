@@ -1,12 +1,181 @@
-//! The shape of the OpenAI Images API.
+//! The shape of the OpenAI Images API, as its inventor and many others serve it.
 
+use super::answer::{self, Answer};
+use super::call::{self, Reply};
+use super::fault;
+use super::lift::{Lift, LiftError, Limits};
 use super::provider::{Job, Provider};
-use crate::domain::{Fault, FaultKind, Generated, Progress};
+use super::record::Field;
+use super::sse::{Sse, Token};
+use super::{body, download};
+use crate::domain::{Fault, FaultKind, Generated, Operation, Progress};
+
+/// Where pictures are, in answers and in events.
+const PICTURES: &[&str] = &["b64_json"];
+
+/// Most bytes of an error that are read.
+const LONGEST_ERROR: usize = 64 << 10;
 
 pub(super) async fn submit(
-    _provider: &Provider,
-    _job: &Job<'_>,
-    _progress: &(dyn Fn(Progress) + Send + Sync),
+    provider: &Provider,
+    job: &Job<'_>,
+    progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Generated, Fault> {
-    Err(Fault::new(FaultKind::NotSent, "not there yet"))
+    let wire = &provider.record.wire;
+    let edits = job.request.operation == Operation::Edit;
+    let path = if edits { &wire.edit } else { &wire.generate };
+    let Some(path) = path else {
+        return Err(Fault::new(FaultKind::Rejected, format!("it cannot {}", job.request.operation.name())));
+    };
+    let fields = body::fields(provider, job, partials(provider, job));
+    let mut reply = if edits {
+        let form = body::form(&provider.record, job, fields)?;
+        call::post(provider, job, path, |request| request.multipart(form)).await?
+    } else {
+        let json = serde_json::Value::Object(fields).to_string();
+        let typed = |request: reqwest::RequestBuilder| request.header("content-type", "application/json").body(json);
+        call::post(provider, job, path, typed).await?
+    };
+    if !reply.is_success() {
+        let body = reply.head_of_body(provider, LONGEST_ERROR).await;
+        return Err(fault::of_status(provider, reply.status(), reply.headers(), &body));
+    }
+    let mut answer = match reply.media_type().as_str() {
+        "text/event-stream" => stream(provider, job, &mut reply, progress).await?,
+        "text/html" => return Err(Fault::new(FaultKind::BadAnswer, "it answered with a page instead of a picture")),
+        _ => whole(provider, job, &mut reply).await?,
+    };
+    answer.billed = answer::stated_cost(provider, reply.headers());
+    drop(reply);
+    let links = std::mem::take(&mut answer.links);
+    for link in &links {
+        match download::fetch(provider, link).await {
+            Ok(picture) => answer.pictures.push(picture),
+            Err(message) => return Err(answer.unusable(job, message)),
+        }
+    }
+    answer.generated(provider, job)
 }
+
+/// How many unfinished pictures to stream, if any can be.
+fn partials(provider: &Provider, job: &Job<'_>) -> Option<u8> {
+    let named = |field| provider.record.wire_name(field).is_some();
+    let can = provider.record.wire.streaming && named(Field::Stream) && named(Field::PartialImages);
+    job.partials.map(|partials| partials.min(job.model.partial_images)).filter(|partials| can && *partials > 0)
+}
+
+/// An answer in one piece.
+async fn whole(provider: &Provider, job: &Job<'_>, reply: &mut Reply) -> Result<Answer, Fault> {
+    let mut lift = Lift::new(PICTURES, Limits::default(), reply.length(), job.n as usize);
+    while let Some(piece) = reply.next(provider).await? {
+        lift.feed(&piece).map_err(unreadable)?;
+    }
+    let lifted = lift.finish().map_err(unreadable)?;
+    let mut answer = Answer::default();
+    answer.read(provider, job, &lifted)?;
+    Ok(answer)
+}
+
+/// An answer in events: unfinished pictures, then the finished ones.
+async fn stream(
+    provider: &Provider,
+    job: &Job<'_>,
+    reply: &mut Reply,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Answer, Fault> {
+    let mut sse = Sse::default();
+    let mut events = Events { provider, job, progress, lift: None, answer: Answer::default(), largest: 0 };
+    let broke = loop {
+        match reply.next(provider).await {
+            Ok(Some(piece)) => sse.feed(&piece, &mut |token| events.take(token))?,
+            Ok(None) => break None,
+            Err(fault) => break Some(fault),
+        }
+    };
+    match broke {
+        None => sse.finish(&mut |token| events.take(token))?,
+        // Pictures that came are paid for: they are worth more than the knowledge that more should have come.
+        Some(fault) if events.answer.pictures.is_empty() => return Err(fault),
+        Some(_) => {}
+    }
+    let mut answer = events.answer;
+    if answer.pictures.is_empty() {
+        return Err(Fault::new(FaultKind::Unknown, "the stream ended without a picture"));
+    }
+    if answer.pictures.len() < job.n as usize {
+        // The tokens of what is missing are not in the usage either: let the reservation stand.
+        answer.usage = None;
+    }
+    Ok(answer)
+}
+
+/// Takes the events of a stream one by one.
+struct Events<'a> {
+    provider: &'a Provider,
+    job: &'a Job<'a>,
+    progress: &'a (dyn Fn(Progress) + Send + Sync),
+    lift: Option<Lift>,
+    answer: Answer,
+    /// Bytes of the largest event so far: the next one will be about as large.
+    largest: usize,
+}
+
+impl Events<'_> {
+    fn take(&mut self, token: Token<'_>) -> Result<(), Fault> {
+        match token {
+            Token::Data(bytes) => {
+                let length = Some(self.largest).filter(|largest| *largest > 0);
+                let lift = self.lift.get_or_insert_with(|| Lift::new(PICTURES, Limits::default(), length, 1));
+                lift.feed(bytes).map_err(unreadable)
+            }
+            Token::End(name) => match self.lift.take() {
+                Some(lift) if lift.skeleton().trim_ascii() != b"[DONE]" => self.event(name, lift),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn event(&mut self, name: &str, lift: Lift) -> Result<(), Fault> {
+        let lifted = lift.finish().map_err(unreadable)?;
+        let kind = lifted.value.get("type").and_then(serde_json::Value::as_str).unwrap_or(name);
+        if kind == "error" || lifted.value.get("error").is_some_and(|error| !error.is_null()) {
+            // The call had been accepted, and unfinished pictures may be billed: without a code that settles it,
+            // nobody knows.
+            return Err(fault::of_object(self.provider, &lifted.value, FaultKind::Unknown));
+        }
+        let picture = lifted.value.get("b64_json").and_then(|value| lifted.picture(value)).transpose();
+        if kind.ends_with(".partial_image") {
+            // One that cannot be read is no loss.
+            if let Ok(Some(bytes)) = picture {
+                self.largest = self.largest.max(bytes.len() / 3 * 4 + 1024);
+                let index = lifted.value.get("partial_image_index").and_then(serde_json::Value::as_u64);
+                let index = index.and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
+                (self.progress)(Progress::Partial { bytes, index });
+            }
+        } else if kind.ends_with(".completed") {
+            self.answer.add_usage(self.job, &lifted.value);
+            match picture {
+                Ok(Some(bytes)) => self.answer.pictures.push(bytes),
+                Ok(None) => {}
+                Err(error) => return Err(self.answer.unusable(self.job, error.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The body of a success cannot be read. Whatever it was, it may have been billed.
+fn unreadable(error: LiftError) -> Fault {
+    let kind = match error {
+        LiftError::Truncated | LiftError::NotJson => FaultKind::Unknown,
+        LiftError::NotBase64
+        | LiftError::PictureTooLarge
+        | LiftError::TooManyPictures
+        | LiftError::SkeletonTooLarge => FaultKind::BadAnswer,
+    };
+    Fault::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+#[path = "openai_tests.rs"]
+mod tests;

@@ -26,7 +26,7 @@ pub struct Provider {
     pub record: Arc<Record>,
     /// Limits of the account, to be kept by whoever submits.
     pub limits: Limits,
-    /// How long one call may take.
+    /// How long one call may take. Fetching a finished picture from an address comes on top.
     pub timeout: Duration,
     pub(super) models: Vec<Arc<Model>>,
     /// What models are like that are not in `models`, if such are served.
@@ -152,23 +152,13 @@ impl Provider {
     /// # Errors
     /// A fault whose kind says what is known about money.
     pub async fn submit(&self, job: &Job<'_>, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<Generated, Fault> {
-        let call = async {
-            match self.record.shape {
-                // Boxed, because each of them holds a whole HTTP exchange.
-                Shape::OpenaiImages => Box::pin(openai::submit(self, job, progress)).await,
-                Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
-                Shape::Template => {
-                    Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
-                }
+        match self.record.shape {
+            // Boxed, because each of them holds a whole HTTP exchange.
+            Shape::OpenaiImages => Box::pin(openai::submit(self, job, progress)).await,
+            Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+            Shape::Template => {
+                Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
-        };
-        match tokio::time::timeout(self.timeout, call).await {
-            Ok(outcome) => outcome,
-            // Connecting has a shorter limit of its own, so this call had been sent.
-            Err(_) => Err(Fault::new(
-                FaultKind::Unknown,
-                format!("there was no complete answer within {} s", self.timeout.as_secs()),
-            )),
         }
     }
 
