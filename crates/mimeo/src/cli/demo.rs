@@ -1,6 +1,7 @@
 //! `mimeo demo`: no configuration, no key, no network. A real gateway on a free loopback port, a simulated
 //! paid provider behind it, real requests through the OpenAI API, and the bill.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ struct Shown {
 }
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
-    let colors = color(environment, true);
+    let colors = color(environment, std::io::stdout().is_terminal());
     std::fs::create_dir_all(&arguments.output)
         .map_err(|error| Failure::Failed(format!("{}: {error}. Choose another with -o", arguments.output.display())))?;
     let data = std::env::temp_dir().join(format!("mimeo-demo-{:032x}", crate::domain::id::random()));

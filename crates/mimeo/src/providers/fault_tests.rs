@@ -57,7 +57,10 @@ fn kinds() {
 #[test]
 fn labels_are_passed_on() {
     let fault = of(400, &error("invalid_value"));
-    assert_eq!((fault.code.as_deref(), fault.param.as_deref(), fault.status), (Some("invalid_value"), Some("size"), Some(400)));
+    assert_eq!(
+        (fault.code.as_deref(), fault.param.as_deref(), fault.status),
+        (Some("invalid_value"), Some("size"), Some(400))
+    );
     let fault = of(422, &json!({ "detail": [{ "loc": ["body", "size"], "msg": "bad size" }] }));
     assert_eq!((fault.message.as_str(), fault.param.as_deref()), ("bad size", Some("size")));
     assert_eq!(of(400, &json!({ "error": "plain" })).message, "plain");

@@ -337,7 +337,7 @@ impl SizeRule {
         let (long, short) = (width.max(height), width.min(height));
         let pixels = u64::from(width) * u64::from(height);
         if let Some(step) = self.multiple_of
-            && (width % step.max(1) != 0 || height % step.max(1) != 0)
+            && !(width.is_multiple_of(step) && height.is_multiple_of(step))
         {
             return Some(format!("both edges must be multiples of {step}"));
         }

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -121,7 +123,18 @@ fn unknown_fields_are_errors_unless_they_pass_through() {
 
 fn word() -> impl Strategy<Value = Option<String>> {
     prop::option::of(prop::sample::select(vec![
-        "auto", "low", "medium", "high", "max", "transparent", "opaque", "vivid", "standard", "hd", "*", "",
+        "auto",
+        "low",
+        "medium",
+        "high",
+        "max",
+        "transparent",
+        "opaque",
+        "vivid",
+        "standard",
+        "hd",
+        "*",
+        "",
     ]))
     .prop_map(|word| word.map(str::to_owned))
 }
@@ -159,18 +172,22 @@ fn any_request() -> impl Strategy<Value = ImageRequest> {
     })
 }
 
+static MODELS: LazyLock<Vec<ResolvedModel>> = LazyLock::new(|| {
+    let names = [
+        ("openai", "gpt-image-2.6-sunburst"),
+        ("openai", "gpt-image-1.5"),
+        ("openai", "dall-e-3"),
+        ("openai-compatible", "anything"),
+        ("sandbox", "premium"),
+    ];
+    names.into_iter().map(|(record, name)| model(record, name)).collect()
+});
+
 proptest! {
     #[test]
     fn fitting_twice_changes_nothing(request in any_request(), tier in prop::option::of(0usize..3)) {
         let tier = tier.map(|tier| ["draft", "standard", "premium"][tier]);
-        for (record, name) in [
-            ("openai", "gpt-image-2.6-sunburst"),
-            ("openai", "gpt-image-1.5"),
-            ("openai", "dall-e-3"),
-            ("openai-compatible", "anything"),
-            ("sandbox", "premium"),
-        ] {
-            let model = model(record, name);
+        for model in MODELS.iter() {
             if let Ok(fitted) = model.fit(&request, &none(), tier) {
                 prop_assert_eq!(&model.fit(&fitted, &none(), None).unwrap(), &fitted);
                 prop_assert_eq!(&model.model.fit(&fitted, &none(), None).unwrap(), &fitted);

@@ -159,9 +159,8 @@ impl Lift {
             State::Plain => {}
             State::Text { .. } | State::Picture(_) => return Err(LiftError::Truncated),
         }
-        let value = serde_json::from_slice(&self.skeleton).map_err(|error| {
-            if error.is_eof() { LiftError::Truncated } else { LiftError::NotJson }
-        })?;
+        let value = serde_json::from_slice(&self.skeleton)
+            .map_err(|error| if error.is_eof() { LiftError::Truncated } else { LiftError::NotJson })?;
         Ok(Lifted { value, pictures: self.pictures, mark: self.mark })
     }
 

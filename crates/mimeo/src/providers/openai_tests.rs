@@ -84,7 +84,8 @@ async fn an_edit_is_a_form_with_every_picture() {
     assert_eq!(seen.header("content-length").unwrap().parse::<usize>().unwrap(), seen.body.len());
     let text = String::from_utf8_lossy(&seen.body);
     assert_eq!(text.matches("name=\"image[]\"").count(), 2, "{text}");
-    for part in ["FIRST-PICTURE", "SECOND-PICTURE", "THE-MASK", "name=\"mask\"", "name=\"input_fidelity\"", "image/png"] {
+    for part in ["FIRST-PICTURE", "SECOND-PICTURE", "THE-MASK", "name=\"mask\"", "name=\"input_fidelity\"", "image/png"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("../x"), "{text}");
@@ -373,7 +374,9 @@ async fn a_lagging_delivery_is_asked_again_and_a_redirection_is_not_followed() {
     let server = Server::start(move |seen| match seen.path.as_str() {
         "/late.png" if count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 => typed(404, "text/plain", ""),
         "/late.png" => typed(200, "image/png", "PICTURE"),
-        "/away.png" => axum::http::Response::builder().status(302).header("location", "/late.png").body(Body::empty()).unwrap(),
+        "/away.png" => {
+            axum::http::Response::builder().status(302).header("location", "/late.png").body(Body::empty()).unwrap()
+        }
         _ => {
             let link = if seen.json()["prompt"] == "late" { "/late.png" } else { "/away.png" };
             testing::json(200, &json!({ "data": [{ "url": link }] }))

@@ -7,7 +7,7 @@ use memchr::memchr2;
 const LONGEST_NAME: usize = 64;
 
 /// A part of the stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// Bytes of the current event's data.
     Data(&'a [u8]),
@@ -98,11 +98,7 @@ impl Sse {
     }
 
     /// Bytes of the current line.
-    fn content<E>(
-        &mut self,
-        mut content: &[u8],
-        sink: &mut impl FnMut(Token<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn content<E>(&mut self, mut content: &[u8], sink: &mut impl FnMut(Token<'_>) -> Result<(), E>) -> Result<(), E> {
         while !content.is_empty() {
             match &mut self.line {
                 Line::Field(name) => {
