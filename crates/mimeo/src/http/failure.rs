@@ -77,7 +77,8 @@ fn headers(error: &Error, headers: &mut HeaderMap) {
 /// wrong only for those who debug. Never the request itself.
 pub fn log(error: &Error, id: RequestId, path: &str) {
     let (status, code) = (error.kind.status(), code(error));
-    if status >= 500 {
+    // Not to find a picture in the cache is what `only-if-cached` asked to be told.
+    if status >= 500 && error.kind != Kind::NotCached {
         tracing::warn!(%id, path, status, code, %error, "request failed");
     } else {
         tracing::debug!(%id, path, status, code, "request refused");

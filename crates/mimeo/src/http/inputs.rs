@@ -128,7 +128,7 @@ impl Inputs {
             return Err(Error::bad(param, format!("Invalid '{param}': the file is empty.")).code("invalid_image"));
         }
         let picture = sniff(bytes).map_err(|why| {
-            Error::bad(param, format!("Invalid '{param}': this is no picture that is accepted here ({why})."))
+            Error::bad(param, format!("Invalid '{param}': not a picture that can be used here: {why}."))
                 .code("invalid_image")
         })?;
         let input = InputPicture { picture, file_name };
