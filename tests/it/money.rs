@@ -158,3 +158,109 @@ async fn max_spend_is_kept() {
     body["max_spend_usd"] = json!("0.04");
     world.generate(body).await.expect(200);
 }
+
+/// I14: a stopping gateway takes nothing new, finishes what is paid, and writes it down.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_a_stopping_gateway_finishes_what_is_paid() {
+    let mut world = World::new().await;
+    let body = json!({ "model": "sandbox/standard", "prompt": "a red kite [[latency=800]]", "size": "64x64" });
+    let url = format!("{}/v1/images/generations", world.gateway.url);
+    let request = world.client.post(url).header("content-type", "application/json").body(body.to_string());
+    let answered = tokio::spawn(crate::world::reply(request));
+    // This one's caller hangs up, so that only the tracked task is left of it.
+    let orphan = json!({ "model": "sandbox/premium", "prompt": "a hill [[latency=800]]", "size": "64x64" });
+    let _ = tokio::time::timeout(Duration::from_millis(150), world.generate(orphan.clone())).await;
+    world.until(|stats| stats["in_flight"] == 2).await;
+    assert_eq!(world.gateway.terminate(), Some(0));
+    let reply = answered.await.unwrap().expect(200);
+    assert_eq!(reply.pictures().len(), 1);
+    world.restart();
+    assert_eq!(world.generate(orphan).await.expect(200).cache(), "hit");
+    assert_eq!(world.book().await.len(), 2);
+    assert_eq!(world.ledger().await["suspense_usd"], "0");
+}
+
+/// A budget is reserved before each call, under any number of callers, and never overrun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_is_never_overrun() {
+    let (key, hash) = mimeo::http::auth::new_key().unwrap();
+    let world = World::with(&format!("[keys.web]\nhash = '{hash}'\nbudget = {{ usd = '0.10', per = 'day' }}\n")).await;
+    let ask = |index: usize| {
+        let body = json!({ "model": "sandbox/standard", "prompt": format!("kite {index} [[latency=50]]"), "size": "64x64" });
+        let url = format!("{}/v1/images/generations", world.gateway.url);
+        let request = world.client.post(url).bearer_auth(&key).header("content-type", "application/json");
+        crate::world::reply(request.body(body.to_string()))
+    };
+    let replies = futures_util::future::join_all((0..40).map(ask)).await;
+    let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
+    assert_eq!((made.len(), refused.len()), (10, 30));
+    assert_eq!(world.book().await.len(), 10);
+    for reply in refused {
+        let reply = reply.expect(429);
+        assert_eq!(reply.code(), "budget_exceeded");
+        assert_eq!(reply.header("x-should-retry"), "false");
+        assert!(reply.message().contains("$0.1 per day") && reply.message().contains("resets at"), "{}", reply.message());
+    }
+    // An unknown price fails closed for a key with a budget.
+    let body = json!({ "model": "sandbox/standard", "prompt": "kite 0 [[latency=50]]", "size": "64x64" });
+    let url = format!("{}/v1/images/generations", world.gateway.url);
+    let hit = world.client.post(url).bearer_auth(&key).header("content-type", "application/json").body(body.to_string());
+    assert_eq!(crate::world::reply(hit).await.expect(200).cache(), "hit", "what is stored costs nothing");
+}
+
+/// A price that nobody knows is unknown everywhere, never zero, and closed to keys with a budget.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_price_is_never_zero() {
+    let (key, hash) = mimeo::http::auth::new_key().unwrap();
+    let (free, free_hash) = mimeo::http::auth::new_key().unwrap();
+    let world = World::with(&format!(
+        "[providers.box]\nrecord = 'openai-compatible'\nbase_url = '{{sandbox}}/compatible/v1'\n\
+         [keys.web]\nhash = '{hash}'\nbudget = {{ usd = '10', per = 'total' }}\n\
+         [keys.open]\nhash = '{free_hash}'\nadmin = true\n"
+    ))
+    .await;
+    let ask = |key: &str| {
+        let body = json!({ "model": "box/some-model", "prompt": "a kite", "size": "64x64" });
+        let url = format!("{}/v1/images/generations", world.gateway.url);
+        let request = world.client.post(url).bearer_auth(key).header("content-type", "application/json");
+        crate::world::reply(request.body(body.to_string()))
+    };
+    assert_eq!(ask(&key).await.expect(429).code(), "price_unknown");
+    assert!(world.book().await.is_empty());
+    let reply = ask(&free).await.expect(200);
+    assert_eq!((reply.header("x-mimeo-cost"), reply.header("x-mimeo-cost-usd")), ("unknown", ""));
+    let (_, out, _) = world.run(&["ledger", "--json"]);
+    let ledger: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&ledger["unpriced"], &ledger["spent_usd"]), (&json!(1), &json!("0")));
+    // The book knows what the ledger cannot: this is the one case in which they differ.
+    let mut world = world;
+    world.leave_unaudited();
+}
+
+/// Limits of an account: never more calls under way than it allows, and all are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_calls_are_bounded() {
+    let world = World::with(
+        "[providers.small]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\nlimits = { concurrent = 3 }\n",
+    )
+    .await;
+    let calls = (0..12).map(|index| {
+        let prompt = format!("kite {index} [[latency=60]]");
+        world.generate(json!({ "model": "small/draft", "prompt": prompt, "size": "64x64" }))
+    });
+    for reply in futures_util::future::join_all(calls).await {
+        reply.expect(200);
+    }
+    assert_eq!(world.stats().await["peak_in_flight"], 3);
+    assert_eq!(world.book().await.len(), 12);
+}
+
+/// More pictures than a model makes in one call are several calls, each with its own invoice.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pictures_fan_out() {
+    let world = World::new().await;
+    let reply = world.generate(json!({ "model": "sandbox/draft", "prompt": "kites", "size": "64x64", "n": 4 })).await;
+    let pictures = reply.expect(200).pictures();
+    assert_eq!(pictures.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "four different ones");
+    assert_eq!(world.book().await.len(), 4);
+}
