@@ -174,20 +174,37 @@ impl App {
             sniff: |bytes| media::examine(bytes).map_err(|bad| bad.to_string()),
             tracker: self.paid_work.clone(),
         };
-        crate::http::serve(listener, Arc::new(edge), shutdown).await;
+        let stopping = CancellationToken::new();
+        let begun = stopping.clone();
+        let shutdown = async move {
+            shutdown.await;
+            begun.cancel();
+        };
+        let patience = self.patience();
+        tokio::select! {
+            () = crate::http::serve(listener, Arc::new(edge), shutdown) => {}
+            // A caller who never reads its answer must not keep the process alive.
+            () = async {
+                stopping.cancelled().await;
+                tokio::time::sleep(patience).await;
+            } => tracing::warn!("some callers did not take their answers in time"),
+        }
         self.close().await;
         Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(u64::from(self.config.server.drain_s))
     }
 
     /// Waits for paid work under way, as long as configured, and for the last commit.
     pub async fn close(self) {
         self.paid_work.close();
-        let patience = Duration::from_secs(u64::from(self.config.server.drain_s));
         let under_way = self.paid_work.len();
         if under_way > 0 {
             tracing::info!(under_way, "waiting for paid calls under way");
         }
-        if tokio::time::timeout(patience, self.paid_work.wait()).await.is_err() {
+        if tokio::time::timeout(self.patience(), self.paid_work.wait()).await.is_err() {
             tracing::warn!("paid calls are still under way; their money will be in suspense at the next start");
         }
         self.stop.cancel();

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use unicode_normalization::UnicodeNormalization;
 
 use super::Sniff;
 use super::caching;
 use super::fields::{Fields, string};
 use super::inputs::{Inputs, Role};
 use super::multipart;
-use crate::domain::request::TemplateCall;
+use crate::domain::request::{TemplateCall, canonical_text as canonical};
 use crate::domain::{CacheMode, Call, Caller, Format, ImageRequest, Operation, RequestId, Size};
 use crate::error::{Error, Kind, Result};
 
@@ -174,11 +173,6 @@ fn image_request(f: &mut Fields<'_>, operation: Operation, inputs: Inputs) -> Re
         template,
         extras: BTreeMap::new(),
     })
-}
-
-/// A prompt or a negative prompt as it counts: the ends trimmed, in Unicode's composed form.
-fn canonical(text: &str) -> String {
-    text.trim().nfc().collect()
 }
 
 fn prompt(f: &mut Fields<'_>, operation: Operation) -> Result<String> {
