@@ -169,7 +169,7 @@ impl Renderer {
     /// Checks data against the template's fields, and returns the form of them that a cache key should be made
     /// of: defaults filled in, colours and amounts spelled one way.
     pub fn canonical_data(&self, id: &str, data: &Value) -> Result<Value, RenderError> {
-        self.inner.known(id)?.canonical_data(data, &self.inner.limits)
+        guarded(|| self.inner.known(id)?.canonical_data(data, &self.inner.limits))
     }
 
     /// Draws one picture. It computes for milliseconds to seconds: call it from a thread that may block.
