@@ -166,6 +166,9 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
     {
         return Some("sizes.list must name sizes, and auto is none".to_owned());
     }
+    if matches!(&model.sizes, Sizes::Rule(rule) if rule.multiple_of == Some(0) || rule.max_ratio == Some(0)) {
+        return Some("sizes.rule: multiple_of and max_ratio must be 1 or more".to_owned());
+    }
     if let Some((tier, quality)) = model.tiers.iter().find(|(_, quality)| !model.qualities.contains(quality)) {
         return Some(format!("tiers.{tier} = \"{quality}\" is none of its qualities"));
     }

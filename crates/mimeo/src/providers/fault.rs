@@ -20,9 +20,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// The connection failed. `left` is true if anything of the call had left this machine.
 pub(super) fn of_transport(provider: &Provider, error: reqwest::Error, left: bool) -> Fault {
-    let (timeout, connect) = (error.is_timeout(), error.is_connect());
+    let timeout = error.is_timeout();
     tracing::debug!(provider = provider.name, error = ?error.without_url(), "a connection failed");
-    if left && !connect {
+    if left {
         return Fault::new(FaultKind::Unknown, "the connection broke before the answer was complete");
     }
     let message = if timeout { "no connection came about in time" } else { "no connection could be made" };
@@ -118,11 +118,12 @@ impl Said {
         Some(Said { message: Some(message), code: at(value, "code"), class: at(value, "type"), ..Said::default() })
     }
 
-    /// What the record says of the codes in this.
+    /// What the record says of the codes in this. The type is too broad to count beside a code: one type covers
+    /// refusals and mistakes of the caller.
     fn kind(&self, provider: &Provider) -> Option<FaultKind> {
         let errors = &provider.record.errors;
-        let codes = [&self.code, &self.inner_code, &self.class];
-        let any = |list: &[String]| codes.iter().filter_map(|code| code.as_ref()).any(|code| list.contains(code));
+        let codes = [self.code.as_ref().or(self.class.as_ref()), self.inner_code.as_ref()];
+        let any = |list: &[String]| codes.into_iter().flatten().any(|code| list.contains(code));
         if any(&errors.refused) {
             Some(FaultKind::Refused)
         } else if any(&errors.denied) {

@@ -28,6 +28,7 @@ fn kinds() {
         (400, error("content_policy_violation"), Refused),
         (400, json!({ "error": { "message": "x", "type": "image_generation_user_error", "code": null } }), Refused),
         (400, json!({ "error": { "code": "x", "inner_error": { "code": "content_filter" } } }), Refused),
+        (400, json!({ "error": { "type": "image_generation_user_error", "code": "invalid_image" } }), Rejected),
         (400, error("invalid_value"), Rejected),
         (400, error("billing_hard_limit_reached"), Denied),
         (401, error("invalid_api_key"), Denied),

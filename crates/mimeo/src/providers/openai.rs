@@ -54,6 +54,9 @@ pub(super) async fn submit(
             Err(message) => return Err(answer.unusable(job, message)),
         }
     }
+    if let Some(largest) = answer.pictures.iter().map(bytes::Bytes::len).max() {
+        provider.typical.note(largest);
+    }
     answer.generated(provider, job)
 }
 
@@ -66,7 +69,9 @@ fn partials(provider: &Provider, job: &Job<'_>) -> Option<u8> {
 
 /// An answer in one piece.
 async fn whole(provider: &Provider, job: &Job<'_>, reply: &mut Reply) -> Result<Answer, Fault> {
-    let mut lift = Lift::new(PICTURES, Limits::default(), reply.length(), job.n as usize);
+    let pictures = job.n as usize;
+    let length = reply.length().or_else(|| provider.typical.length(pictures));
+    let mut lift = Lift::new(PICTURES, Limits::default(), length, pictures);
     while let Some(piece) = reply.next(provider).await? {
         lift.feed(&piece).map_err(unreadable)?;
     }
@@ -84,7 +89,7 @@ async fn stream(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Answer, Fault> {
     let mut sse = Sse::default();
-    let mut events = Events { provider, job, progress, lift: None, answer: Answer::default(), largest: 0 };
+    let mut events = Events { provider, job, progress, lift: None, answer: Answer::default() };
     let broke = loop {
         match reply.next(provider).await {
             Ok(Some(piece)) => sse.feed(&piece, &mut |token| events.take(token))?,
@@ -116,16 +121,15 @@ struct Events<'a> {
     progress: &'a (dyn Fn(Progress) + Send + Sync),
     lift: Option<Lift>,
     answer: Answer,
-    /// Bytes of the largest event so far: the next one will be about as large.
-    largest: usize,
 }
 
 impl Events<'_> {
     fn take(&mut self, token: Token<'_>) -> Result<(), Fault> {
         match token {
             Token::Data(bytes) => {
-                let length = Some(self.largest).filter(|largest| *largest > 0);
-                let lift = self.lift.get_or_insert_with(|| Lift::new(PICTURES, Limits::default(), length, 1));
+                let typical = &self.provider.typical;
+                let lift =
+                    self.lift.get_or_insert_with(|| Lift::new(PICTURES, Limits::default(), typical.length(1), 1));
                 lift.feed(bytes).map_err(unreadable)
             }
             Token::End(name) => match self.lift.take() {
@@ -147,7 +151,7 @@ impl Events<'_> {
         if kind.ends_with(".partial_image") {
             // One that cannot be read is no loss.
             if let Ok(Some(bytes)) = picture {
-                self.largest = self.largest.max(bytes.len() / 3 * 4 + 1024);
+                self.provider.typical.note(bytes.len());
                 let index = lifted.value.get("partial_image_index").and_then(serde_json::Value::as_u64);
                 let index = index.and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
                 (self.progress)(Progress::Partial { bytes, index });

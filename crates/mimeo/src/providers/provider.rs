@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -35,6 +36,25 @@ pub struct Provider {
     pub(super) key: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
+    pub(super) typical: Typical,
+}
+
+/// How large this provider's pictures are, by the last one: where an answer does not state its length, its buffer
+/// is that large at once, instead of being moved again and again while it grows.
+#[derive(Debug, Default)]
+pub(super) struct Typical(AtomicUsize);
+
+impl Typical {
+    /// Remembers the size of a picture, in bytes.
+    pub(super) fn note(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The length of an answer with `pictures` like the last one, in bytes of JSON; `None` before the first.
+    pub(super) fn length(&self, pictures: usize) -> Option<usize> {
+        let last = self.0.load(Ordering::Relaxed);
+        (last > 0).then(|| (last / 3 * 4 + 4096).saturating_mul(pictures))
+    }
 }
 
 impl fmt::Debug for Provider {

@@ -231,7 +231,7 @@ impl Field {
     }
 }
 
-/// What a provider's errors mean. A code is looked for in the error's `code`, then in its `type`.
+/// What a provider's errors mean. A code is the error's `code`, or its `type` where it has no code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Errors {

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::model::Model;
 use super::near::near;
-use super::provider::{Provider, ResolvedModel};
+use super::provider::{Provider, ResolvedModel, Typical};
 use super::record::{Record, RecordFault, Scheme};
 use crate::clock::Clock;
 use crate::config::{self, Environment, Secret, SecretRef};
@@ -299,6 +299,7 @@ fn provider(
         open,
         clients: clients.clone(),
         clock: clock.clone(),
+        typical: Typical::default(),
     })
 }
 
