@@ -132,10 +132,18 @@ async fn every_bad_field_is_named_and_costs_nothing() {
         (json!({ "metadata": { "order": 17 } }), "metadata", "invalid_type"),
         (json!({ "metadata": { "order": "x".repeat(513) } }), "metadata", "invalid_value"),
         (json!({ "image": "data:image/png;base64,AAAA" }), "image", "unknown_parameter"),
-        (json!({ "input_fidelity": "high", "model": "openai/gpt-image-1.5", "size": "auto" }), "input_fidelity", "unsupported_parameter"),
+        (
+            json!({ "input_fidelity": "high", "model": "openai/gpt-image-1.5", "size": "auto" }),
+            "input_fidelity",
+            "unsupported_parameter",
+        ),
         (json!({ "template": "article" }), "prompt", "invalid_value"),
         (json!({ "data": { "title": "x" } }), "data", "invalid_value"),
-        (json!({ "template": "artikel", "prompt": null, "model": null, "size": null }), "template", "template_not_found"),
+        (
+            json!({ "template": "artikel", "prompt": null, "model": null, "size": null }),
+            "template",
+            "template_not_found",
+        ),
         (json!({ "template": "article", "prompt": null, "model": null, "size": null }), "data.title", "invalid_value"),
         (
             json!({ "template": "article", "data": { "title": "x", "titel": "x" }, "prompt": null, "model": null, "size": null }),
@@ -152,10 +160,14 @@ async fn every_bad_field_is_named_and_costs_nothing() {
         let status = if code == "template_not_found" { 404 } else { 400 };
         assert_eq!(reply.status, status, "{more}: {}", reply.body);
         assert_fault(&reply, status, param, code);
-        if param != "metadata" {
-            let word = param.rsplit('.').next().unwrap_or(param);
-            assert!(reply.message().to_lowercase().contains(word), "{more}: the message names no {word}: {}", reply.message());
-        }
+        let field = param.rsplit('.').next().unwrap_or(param).replace('_', " ");
+        let value = more[param].as_str().unwrap_or("?");
+        let says = |word: &str| reply.message().to_lowercase().replace('_', " ").contains(word);
+        assert!(
+            says(&field) || says(value),
+            "{more}: the message names neither {field} nor {value}: {}",
+            reply.message()
+        );
         assert!(reply.message().len() < 1000, "a message is no echo: {}", reply.message().len());
     }
     assert_eq!(world.book().await.len(), 1, "only the request without a model was made");
@@ -165,27 +177,32 @@ async fn every_bad_field_is_named_and_costs_nothing() {
 async fn broken_bodies_are_told_apart() {
     let world = World::new().await;
     let json_type = Some("application/json");
-    let reply = send(&world, GENERATIONS, json_type, "{\"prompt\": \"a kite\",\n \"model\": }").await;
-    assert_fault(&reply, 400, "", "invalid_json");
-    assert!(reply.message().contains("line 2 column 11"), "{}", reply.message());
-    for body in ["", "  ", "[]", "\"x\"", "7", "null", "{", "{\"prompt\":\"x\"}}", "{'prompt': 'x'}", "{\"prompt\":\"\u{7}\"}"] {
+    let broken = send(&world, GENERATIONS, json_type, "{\"prompt\": \"a kite\",\n \"model\": }").await;
+    assert_fault(&broken, 400, "", "invalid_json");
+    assert!(broken.message().contains("line 2 column 11"), "{}", broken.message());
+    for body in
+        ["", "  ", "[]", "\"x\"", "7", "null", "{", "{\"prompt\":\"x\"}}", "{'prompt': 'x'}", "{\"prompt\":\"\u{7}\"}"]
+    {
         let reply = send(&world, GENERATIONS, json_type, body).await;
         assert_fault(&reply, 400, "", "invalid_json");
     }
-    let reply = send(&world, GENERATIONS, json_type, &b"{\"prompt\": \"\xff\xfe\"}"[..]).await;
-    assert_eq!(reply.status, 400, "{}", reply.body);
+    let latin = send(&world, GENERATIONS, json_type, &b"{\"prompt\": \"\xff\xfe\"}"[..]).await;
+    assert_eq!(latin.status, 400, "{}", latin.body);
     let twice = send(&world, GENERATIONS, json_type, r#"{"prompt":"a","prompt":"b"}"#).await;
     assert_fault(&twice, 400, "prompt", "duplicate_parameter");
     let deep = format!("{{\"prompt\":\"x\",\"data\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
     assert_eq!(send(&world, GENERATIONS, json_type, deep).await.status, 400);
 
     let fine = kite(&json!({})).to_string();
-    for wrong in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=B")] {
+    for wrong in
+        [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=B")]
+    {
         let reply = send(&world, GENERATIONS, wrong, fine.clone()).await;
         assert_fault(&reply, 400, "", "unsupported_content_type");
         assert!(reply.message().contains("application/json"));
     }
-    let request = world.client.post(format!("{}{GENERATIONS}", world.gateway.url)).header("content-type", "application/json");
+    let request =
+        world.client.post(format!("{}{GENERATIONS}", world.gateway.url)).header("content-type", "application/json");
     let packed = reply(request.header("content-encoding", "gzip").body(fine)).await;
     assert_fault(&packed, 400, "", "unsupported_content_encoding");
     assert!(world.book().await.is_empty());
@@ -217,7 +234,9 @@ async fn broken_forms_and_wrong_pictures_are_told_apart() {
     let prompt = ("prompt", "make it night");
     assert_fault(&form(&world, &[model, prompt], &[]).await, 400, "image", "missing_required_parameter");
     assert_fault(&form(&world, &[model], &[("image", &png)]).await, 400, "prompt", "missing_required_parameter");
-    for bad in [&b"GIF89a"[..], b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"", b"\x89PNG\r\n\x1a\n", cut, b"just text"] {
+    for bad in
+        [&b"GIF89a"[..], b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"", b"\x89PNG\r\n\x1a\n", cut, b"just text"]
+    {
         assert_fault(&form(&world, &[model, prompt], &[("image", bad)]).await, 400, "image", "invalid_image");
         let both = form(&world, &[model, prompt], &[("image", &png), ("mask", bad)]).await;
         assert_fault(&both, 400, "mask", "invalid_image");
@@ -322,21 +341,36 @@ async fn gone_models_are_served_by_their_successor() {
         assert!(reply.body["mimeo"]["explain"].to_string().contains("in place of"), "{}", reply.body["mimeo"]);
         let book = world.book().await;
         let line = book.last().expect("it was billed");
-        assert_eq!((line["model"].as_str(), line["quality"].as_str()), (Some("gpt-image-2.5-flare"), Some(made)), "{model}");
+        assert_eq!(
+            (line["model"].as_str(), line["quality"].as_str()),
+            (Some("gpt-image-2.5-flare"), Some(made)),
+            "{model}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_answered_in_shape() {
     let world = World::new().await;
-    for path in ["/", "/v1", "/v1/images", "/v1/chat/completions", "/v2/models", "/v1/images/generations/", "/media", "/media/x/y"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/images",
+        "/v1/chat/completions",
+        "/v2/models",
+        "/v1/images/generations/",
+        "/media",
+        "/media/x/y",
+    ] {
         let reply = world.get(path).await;
         assert_fault(&reply, 404, "", "unknown_url");
         assert!(reply.message().contains(path), "{}", reply.message());
     }
     assert_fault(&world.get("/v1/models/no/such").await, 404, "model", "model_not_found");
     assert_fault(&world.post("/v1/images/variations", json!({})).await, 404, "model", "model_not_found");
-    for (method, path) in [("GET", GENERATIONS), ("PUT", EDITS), ("DELETE", "/v1/models"), ("POST", "/healthz"), ("POST", "/v1/ledger")] {
+    for (method, path) in
+        [("GET", GENERATIONS), ("PUT", EDITS), ("DELETE", "/v1/models"), ("POST", "/healthz"), ("POST", "/v1/ledger")]
+    {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let reply = reply(world.client.request(method, format!("{}{path}", world.gateway.url))).await;
         assert_fault(&reply, 405, "", "method_not_allowed");
@@ -354,7 +388,7 @@ async fn every_generation_tells_its_account() {
         (kite(&json!({ "response_format": "url" })), ["hit", "hit"], "sandbox", "standard", "0"),
         (kite(&json!({ "cache": { "mode": "no-store" } })), ["bypass", "bypass"], "sandbox", "standard", "0.01"),
         (kite(&json!({ "stream": true })), ["hit", "hit"], "sandbox", "standard", "0"),
-        (kite(&json!({ "model": "compatible/flat-0.04" })), ["miss", "hit"], "compatible", "flat-0.04", "0.01"),
+        (kite(&json!({ "model": "compatible/any" })), ["miss", "hit"], "compatible", "any", "0.01"),
         (card, ["miss", "hit"], "template", "quote", "0"),
     ] {
         for (turn, source) in sources.into_iter().enumerate() {
@@ -363,13 +397,11 @@ async fn every_generation_tells_its_account() {
             assert_eq!(reply.header("x-mimeo-provider"), provider);
             assert_eq!(reply.header("x-mimeo-model"), model);
             let expected = if source == "hit" { "0" } else { cost };
-            if model != "flat-0.04" {
-                assert_eq!(reply.header("x-mimeo-cost-usd"), expected, "{body}, turn {turn}");
-            }
+            assert_eq!(reply.header("x-mimeo-cost-usd"), expected, "{body}, turn {turn}");
             assert!(reply.header("x-request-id").starts_with("req_"));
             assert!(!reply.header("x-mimeo-saved-usd").is_empty());
             assert!(reply.header("server-timing").contains("lookup;dur="), "{}", reply.header("server-timing"));
-            assert_eq!(reply.header("x-mimeo-simulated"), if provider == "template" { "" } else { "true" });
+            assert_eq!(reply.header("x-mimeo-simulated"), if provider == "sandbox" { "true" } else { "" });
             if reply.body.is_object() {
                 assert_eq!(reply.body["mimeo"]["request_id"], reply.header("x-request-id"));
                 assert_eq!(reply.body["mimeo"]["cache"], source);
@@ -377,11 +409,10 @@ async fn every_generation_tells_its_account() {
         }
     }
     // A template also answers to its name as a model.
-    let named = json!({ "model": "template/quote", "template": "quote", "data": { "quote": "Draw once, print many." } });
+    let named =
+        json!({ "model": "template/quote", "template": "quote", "data": { "quote": "Draw once, print many." } });
     assert_eq!(world.generate(named).await.expect(200).cache(), "hit");
-    let prices: Vec<Value> = world.book().await.iter().map(|line| line["usd"].clone()).collect();
-    // The compatible server charges what its model's name says; what the gateway was told is another price.
-    assert_eq!(prices.len(), 4, "{prices:?}");
+    assert_eq!(world.book().await.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -453,7 +484,8 @@ async fn only_what_a_pool_lacks_is_made() {
     assert_eq!((all.cache(), all.header("x-mimeo-cost-usd"), all.header("x-mimeo-saved-usd")), ("hit", "0", "0.05"));
 
     // Where a provider makes several in one call, the difference is one call.
-    let flat = |n: u32| json!({ "model": "openai/gpt-image-2", "prompt": "kites", "size": "64x64", "quality": "low", "n": n });
+    let flat =
+        |n: u32| json!({ "model": "openai/gpt-image-2", "prompt": "kites", "size": "64x64", "quality": "low", "n": n });
     world.generate(flat(1)).await.expect(200);
     world.generate(flat(4)).await.expect(200);
     world.generate(flat(3)).await.expect(200);
@@ -462,7 +494,8 @@ async fn only_what_a_pool_lacks_is_made() {
 
     // A route has a pool of its own size.
     for source in ["miss", "miss", "hit", "hit"] {
-        let reply = world.generate(json!({ "model": "pool", "prompt": "a blue kite", "size": "64x64" })).await.expect(200);
+        let reply =
+            world.generate(json!({ "model": "pool", "prompt": "a blue kite", "size": "64x64" })).await.expect(200);
         assert_eq!(reply.cache(), source);
     }
 }
@@ -476,13 +509,17 @@ async fn why_and_for_whom_is_told() {
         "purpose": "og", "category": "people", "user": "u", "quality_tier": "premium", "deadline_ms": 60000,
     });
     let reply = world.generate(body.clone()).await.expect(200);
-    let why: Vec<&str> = reply.body["mimeo"]["explain"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
+    let why: Vec<&str> =
+        reply.body["mimeo"]["explain"].as_array().expect("lines").iter().filter_map(Value::as_str).collect();
     let has = |text: &str| why.iter().any(|line| line.contains(text));
     assert!(has("1. openai/gpt-image-2@low"), "{why:?}");
     assert!(has("dropped sandbox/standard") && has("quality"), "{why:?}");
     assert!(has("cache: miss"), "{why:?}");
     assert_eq!(world.book().await[0]["quality"], "medium", "what the caller names goes before the candidate's");
-    let quiet = world.generate(json!({ "model": "two", "prompt": "why", "size": "64x64", "quality": "medium" })).await.expect(200);
+    let quiet = world
+        .generate(json!({ "model": "two", "prompt": "why", "size": "64x64", "quality": "medium" }))
+        .await
+        .expect(200);
     assert_eq!(quiet.cache(), "hit", "labels are not part of the picture");
     assert!(quiet.body["mimeo"].get("explain").is_none());
 

@@ -2,7 +2,10 @@
 //!
 //! After every test the ledger is compared with the provider's invoice book (I6), see [`world`].
 
+mod delivery;
+mod front_door;
 mod layers;
 mod money;
 mod sdk;
+mod tenants;
 mod world;

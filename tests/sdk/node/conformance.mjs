@@ -6,6 +6,7 @@
 // MIMEO_TEST_NODE_MODULES   the folder that `npm ci` made from the package.json beside this file
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import zlib from "node:zlib";
@@ -330,6 +331,6 @@ for (const [name, check] of Object.entries(checks)) {
     console.log(`FAILED ${name}\n${error.stack}`);
   }
 }
-console.log(`openai ${require("openai/package.json").version}, Node ${process.versions.node}`);
+console.log(`openai ${JSON.parse(readFileSync(path.join(modules, "openai/package.json"))).version}, Node ${process.versions.node}`);
 console.log(`${Object.keys(checks).length - failed} passed, ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;
