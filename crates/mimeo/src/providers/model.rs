@@ -138,7 +138,7 @@ pub enum Status {
         since: Date,
         /// The model that serves requests for it.
         successor: String,
-        /// What its quality steps are called there.
+        /// What its quality steps are called there; `""` is what leaving the quality out meant.
         #[serde(default)]
         qualities: BTreeMap<String, String>,
     },

@@ -77,8 +77,8 @@ pub struct ResolvedModel {
     pub model: Arc<Model>,
     /// The name that was asked for, if it is an alias or a model that is gone.
     pub renamed_from: Option<String>,
-    /// Quality steps of the name that was asked for, in this model's words.
-    qualities: BTreeMap<String, String>,
+    /// The model that was asked for, if another serves in its place.
+    asked: Option<Arc<Model>>,
 }
 
 impl Deref for ResolvedModel {
@@ -99,18 +99,31 @@ impl ResolvedModel {
         unknown: &BTreeMap<String, Value>,
         tier: Option<&str>,
     ) -> Result<ImageRequest, Misfit> {
-        let translated = request
-            .quality
-            .as_ref()
-            .filter(|quality| !self.model.qualities.contains(quality))
-            .and_then(|quality| self.qualities.get(quality));
-        match translated {
+        match &self.asked {
             None => self.model.fit(request, unknown, tier),
-            Some(quality) => {
-                let request = ImageRequest { quality: Some(quality.clone()), ..request.clone() };
-                self.model.fit(&request, unknown, tier)
+            Some(asked) => self.model.fit(&self.translated(asked, request, tier), unknown, tier),
+        }
+    }
+
+    /// A request to `asked`, which is gone, in the words of its successor.
+    fn translated(&self, asked: &Model, request: &ImageRequest, tier: Option<&str>) -> ImageRequest {
+        let mut request = request.clone();
+        if let Status::Gone { qualities, .. } = &asked.status {
+            let word = match request.quality.as_deref() {
+                Some(quality) if quality != "auto" => Some(quality),
+                _ if tier.is_some() => None,
+                // What leaving it out meant.
+                _ => Some(""),
+            };
+            if let Some(quality) = word.filter(|word| !self.model.qualities.iter().any(|known| known == word)) {
+                request.quality = qualities.get(quality).cloned().or(request.quality);
             }
         }
+        // Its default is no wish, also where the successor has no such field.
+        if request.style.is_some() && request.style.as_deref() == asked.default_text("style") {
+            request.style = None;
+        }
+        request
     }
 }
 
@@ -188,19 +201,12 @@ impl Provider {
     }
 
     fn serving(&self, model: &Arc<Model>, name: &str) -> Option<ResolvedModel> {
-        let (serving, qualities) = match model.status.successor_on(self.today()) {
-            None => (model, BTreeMap::new()),
-            Some(successor) => {
-                let heir = self.models.iter().find(|other| other.id == successor)?;
-                let qualities = match &model.status {
-                    Status::Gone { qualities, .. } => qualities.clone(),
-                    _ => BTreeMap::new(),
-                };
-                (heir, qualities)
-            }
+        let (serving, asked) = match model.status.successor_on(self.today()) {
+            None => (model, None),
+            Some(successor) => (self.models.iter().find(|other| other.id == successor)?, Some(Arc::clone(model))),
         };
         let renamed_from = (serving.id != name).then(|| name.to_owned());
-        Some(ResolvedModel { model: Arc::clone(serving), renamed_from, qualities })
+        Some(ResolvedModel { model: Arc::clone(serving), renamed_from, asked })
     }
 
     fn open_model(&self, name: &str) -> Option<ResolvedModel> {
@@ -209,6 +215,6 @@ impl Provider {
             return None;
         }
         let model = Model { id: name.to_owned(), title: String::new(), ..Model::clone(open) };
-        Some(ResolvedModel { model: Arc::new(model), renamed_from: None, qualities: BTreeMap::new() })
+        Some(ResolvedModel { model: Arc::new(model), renamed_from: None, asked: None })
     }
 }
