@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use takumi::prelude::{FontOverride, FontResource, FontSource, Fonts, GenericFamily};
 
@@ -36,12 +36,45 @@ static BUNDLED: &[Bundled] = &[
     bundled!("Noto Color Emoji", "noto-color-emoji.woff2", Some(GenericFamily::EMOJI)),
 ];
 
-/// Loads the bundled fonts and every font file of `folder`, and digests them for the templates' versions.
-pub(super) fn load(folder: Option<&Path>) -> Result<(Fonts, blake3::Hash), TemplateFault> {
+/// All fonts. Unpacking the bundled ones takes tens of milliseconds and megabytes, so it waits until the first
+/// picture is drawn: a gateway that draws none starts fast and stays small.
+pub(super) struct Library {
+    unpacked: OnceLock<Result<Fonts, TemplateFault>>,
+    own: Vec<(PathBuf, Arc<Vec<u8>>)>,
+    /// Of all font files, as part of the templates' versions.
+    pub(super) digest: blake3::Hash,
+}
+
+impl Library {
+    /// The bundled fonts and every font file of `folder`.
+    pub(super) fn open(folder: Option<&Path>) -> Result<Library, TemplateFault> {
+        let mut digest = blake3::Hasher::new();
+        for font in BUNDLED {
+            digest.update(font.bytes);
+        }
+        let mut own = Vec::new();
+        for path in font_files(folder)? {
+            let bytes = fs::read(&path).map_err(|fault| TemplateFault::new(&path, fault))?;
+            digest.update(&bytes);
+            own.push((path, Arc::new(bytes)));
+        }
+        let library = Library { unpacked: OnceLock::new(), own, digest: digest.finalize() };
+        if !library.own.is_empty() {
+            // The operator's own may be broken, which should be said now and not with the first picture.
+            library.fonts()?;
+        }
+        Ok(library)
+    }
+
+    /// The fonts, unpacked.
+    pub(super) fn fonts(&self) -> Result<&Fonts, TemplateFault> {
+        self.unpacked.get_or_init(|| unpack(&self.own)).as_ref().map_err(Clone::clone)
+    }
+}
+
+fn unpack(own: &[(PathBuf, Arc<Vec<u8>>)]) -> Result<Fonts, TemplateFault> {
     let mut fonts = Fonts::default();
-    let mut digest = blake3::Hasher::new();
     for font in BUNDLED {
-        digest.update(font.bytes);
         let named = FontOverride { family_name: Some(font.family.into()), ..FontOverride::default() };
         let mut resource = FontResource::new(FontSource::from_static(font.bytes)).override_info(named);
         if let Some(generic) = font.generic {
@@ -50,13 +83,11 @@ pub(super) fn load(folder: Option<&Path>) -> Result<(Fonts, blake3::Hash), Templ
         let fault = |fault| TemplateFault::new(font.family, fault);
         fonts.register(resource).map_err(fault)?;
     }
-    for path in font_files(folder)? {
-        let bytes = fs::read(&path).map_err(|fault| TemplateFault::new(&path, fault))?;
-        digest.update(&bytes);
-        let resource = FontResource::new(FontSource::from_shared(Arc::new(bytes)));
-        fonts.register(resource).map_err(|fault| TemplateFault::new(&path, fault))?;
+    for (path, bytes) in own {
+        let resource = FontResource::new(FontSource::from_shared(bytes.clone()));
+        fonts.register(resource).map_err(|fault| TemplateFault::new(path, fault))?;
     }
-    Ok((fonts, digest.finalize()))
+    Ok(fonts)
 }
 
 /// Sorted: a folder lists its files in any order, and the order decides which font wins.

@@ -16,7 +16,7 @@ use minijinja::Environment;
 use minijinja::value::{Serde, Value as Filled};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use takumi::prelude::{Bitmap, Fonts, ImageSource, OutputFormat, Quality};
+use takumi::prelude::{Bitmap, ImageSource, OutputFormat, Quality};
 
 mod color;
 mod data;
@@ -34,6 +34,7 @@ mod tests;
 pub use fault::{RenderError, TemplateFault};
 pub use template::{Field, FieldKind, Template};
 
+use fonts::Library;
 use page::{Page, REM};
 use picture::Decoded;
 use template::Source;
@@ -86,7 +87,7 @@ impl std::fmt::Debug for Renderer {
 struct Inner {
     templates: BTreeMap<String, Template>,
     environment: Environment<'static>,
-    fonts: Fonts,
+    fonts: Library,
     limits: Limits,
 }
 
@@ -141,17 +142,18 @@ pub struct Rendered {
 }
 
 impl Renderer {
-    /// Loads fonts and templates, and fills every template with its own sample to see that it works.
+    /// Loads the templates. The operator's own are filled with their samples to see that they work; for the
+    /// built-in ones a test does that.
     pub fn new(options: RenderOptions) -> Result<Self, TemplateFault> {
         let RenderOptions { templates_dir, fonts_dir, limits } = options;
-        let (fonts, digest) = fonts::load(fonts_dir.as_deref())?;
-        let mut sources = Source::built_in();
+        let fonts = Library::open(fonts_dir.as_deref())?;
+        let mut sources: Vec<_> = Source::built_in().into_iter().map(|source| (source, false)).collect();
         if let Some(dir) = &templates_dir {
-            sources.extend(Source::in_folder(dir)?);
+            sources.extend(Source::in_folder(dir)?.into_iter().map(|source| (source, true)));
         }
         let mut inner = Inner { templates: BTreeMap::new(), environment: filters::environment(), fonts, limits };
-        for source in sources {
-            inner.add(source, &digest)?;
+        for (source, own) in sources {
+            inner.add(source, own)?;
         }
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -191,13 +193,22 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Inner {
-    /// Takes a template in, if it works with its own sample.
-    fn add(&mut self, source: Source, fonts: &blake3::Hash) -> Result<(), TemplateFault> {
-        let template = Template::from_source(&source, fonts, &self.limits)?;
+    /// Takes a template in, if it works; `own` is not built in, and so is tried with its own sample.
+    fn add(&mut self, source: Source, own: bool) -> Result<(), TemplateFault> {
+        let template = Template::from_source(&source, &self.fonts.digest, &self.limits)?;
         let id = template.id.clone();
         self.environment
             .add_template_owned(id.clone(), source.html)
             .map_err(|fault| TemplateFault::new(&template.html_path, detail_of(&fault)).at(fault.line()))?;
+        if own {
+            self.try_sample(&template)?;
+        }
+        self.templates.insert(id, template);
+        Ok(())
+    }
+
+    /// Lays the template out with its own sample.
+    fn try_sample(&self, template: &Template) -> Result<(), TemplateFault> {
         let html_fault = |fault: RenderError| match fault {
             RenderError::Template { line, message, .. } => {
                 TemplateFault::new(&template.html_path, message).at(Some(line).filter(|line| *line > 0))
@@ -205,14 +216,13 @@ impl Inner {
             other => TemplateFault::new(&template.html_path, other),
         };
         let size = (template.width, template.height);
-        let page = guarded(|| self.page(&template, &template.sample, size, 1.0)).map_err(html_fault)?;
+        let page = guarded(|| self.page(template, &template.sample, size, 1.0)).map_err(html_fault)?;
         page.check_css().map_err(|fault| TemplateFault::new(&template.html_path, fault))?;
         let layout = guarded(|| page.lay_out("")).map_err(html_fault)?;
         if let Some(fit) = template.fits.iter().find(|fit| layout.find(&fit.id).is_none()) {
             let message = format!("[[fit]] wants an element with id {:?}; the sample has none", fit.id);
             return Err(TemplateFault::new(&template.manifest_path, message));
         }
-        self.templates.insert(id, template);
         Ok(())
     }
 
@@ -259,7 +269,8 @@ impl Inner {
             .map(|(field, picture)| (Arc::from(image_key(&field)), picture.source))
             .collect::<HashMap<Arc<str>, ImageSource>>();
         let rem = REM * unit(template, size);
-        Page::new(&html, images, &self.fonts, in_pixels(size, scale), rem, scale)
+        let fonts = self.fonts.fonts().map_err(|fault| RenderError::Engine(fault.to_string()))?;
+        Page::new(&html, images, fonts, in_pixels(size, scale), rem, scale)
             .map_err(|message| failed(None, message))
     }
 }
