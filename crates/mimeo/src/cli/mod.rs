@@ -221,3 +221,13 @@ fn print_json(value: &impl serde::Serialize) -> Outcome {
 fn color(environment: &Environment, terminal: bool) -> bool {
     terminal && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -12,8 +12,9 @@ use crate::render::{FieldKind, Format, RenderJob, RenderOptions, Renderer};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    common: Common,
+    /// Configuration file, for templates and fonts of your own [default: mimeo.toml, if it is there]
+    #[arg(long, env = "MIMEO_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The template; without one, the templates are listed
     template: Option<String>,
     /// JSON file with the data (`-` reads stdin)
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// File to write; its ending (png, jpg, webp) decides the format
-    #[arg(short, long, value_name = "FILE", required_unless_present = "json")]
+    #[arg(short, long, value_name = "FILE", requires = "template")]
     output: Option<PathBuf>,
     /// List the templates and their fields as JSON
     #[arg(long, conflicts_with_all = ["template", "output"])]
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, _: &Environment) -> Outcome {
-    let config = arguments.common.config(None)?;
+    let config = Common { config: arguments.config.clone(), data: None }.config(None)?;
     let options = RenderOptions {
         templates_dir: config.render.templates.clone(),
         fonts_dir: config.render.fonts.clone(),
