@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 /// A secret. Neither `Debug` nor `Display` nor serialisation reveals it.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,13 +30,59 @@ impl fmt::Debug for Secret {
 }
 
 /// Where a secret is found. It is never written in the configuration itself.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "lowercase")]
 pub enum SecretRef {
     /// An environment variable.
     Env(String),
     /// A file; white space at its ends is dropped.
     File(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    /// By hand, because a derived one repeats in its message what it finds, and that may be the secret.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Place)
+    }
+}
+
+struct Place;
+
+const NOT_HERE: &str = "a secret is not written here; say { env = \"NAME\" } or { file = \"PATH\" }";
+
+impl<'de> Visitor<'de> for Place {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ env = \"NAME\" } or { file = \"PATH\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_HERE))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretRef, E> {
+        Err(E::custom(NOT_HERE))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
+        let place = match map.next_key::<String>()?.as_deref() {
+            Some("env") => SecretRef::Env(map.next_value()?),
+            Some("file") => SecretRef::File(map.next_value()?),
+            _ => return Err(de::Error::custom(NOT_HERE)),
+        };
+        if let SecretRef::Env(name) = &place
+            && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(de::Error::custom(
+                "env names a variable, such as OPENAI_API_KEY; it does not hold the secret itself",
+            ));
+        }
+        match map.next_key::<String>()? {
+            None => Ok(place),
+            Some(_) => Err(de::Error::custom("one place is enough: either env or file")),
+        }
+    }
 }
 
 impl SecretRef {
@@ -90,5 +136,34 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Values may be secrets.
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<SecretRef, String> {
+        #[derive(serde::Deserialize, Debug)]
+        struct Settings {
+            api_key: SecretRef,
+        }
+        toml::from_str::<Settings>(text).map(|settings| settings.api_key).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn places() {
+        assert!(matches!(read("api_key = { env = 'A_1' }"), Ok(SecretRef::Env(name)) if name == "A_1"));
+        assert!(matches!(read("[api_key]\nfile = '/run/x'"), Ok(SecretRef::File(path)) if path.ends_with("x")));
+    }
+
+    #[test]
+    fn a_misplaced_secret_is_not_repeated() {
+        for text in
+            ["'sk-1x7'", "17", "{ env = 'sk-1x7' }", "{ key = 'sk-1x7' }", "{}", "{ env = 'A', file = 'sk-1x7' }"]
+        {
+            let message = read(&format!("api_key = {text}")).unwrap_err();
+            assert!(!message.contains("1x7") && !message.contains("17"), "{message}");
+        }
     }
 }
