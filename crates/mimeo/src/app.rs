@@ -113,11 +113,8 @@ impl App {
         let store = Arc::new(Store::open(&config.storage.path, config.storage.durability)?);
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
-        let budgets: BTreeMap<_, _> = config
-            .keys
-            .iter()
-            .filter_map(|(name, key)| Some((name.clone(), key.budget.clone()?)))
-            .collect();
+        let budgets: BTreeMap<_, _> =
+            config.keys.iter().filter_map(|(name, key)| Some((name.clone(), key.budget.clone()?))).collect();
         let ledger = Ledger::new(Arc::clone(&store), clock.clone(), budgets);
         let paid_work = TaskTracker::new();
         let lifetimes = Lifetimes {
@@ -145,8 +142,12 @@ impl App {
     pub async fn recover(&self) -> Result<(), StoreError> {
         let (released, suspended) = self.store.recover(self.clock.now()).await?;
         if released + suspended > 0 {
-            tracing::warn!(released, suspended, "calls of a process that ended were found open; those that may have \
-                           been billed are in suspense: see `mimeo ledger suspense`");
+            tracing::warn!(
+                released,
+                suspended,
+                "calls of a process that ended were found open; those that may have \
+                           been billed are in suspense: see `mimeo ledger suspense`"
+            );
         }
         Ok(())
     }
@@ -155,7 +156,11 @@ impl App {
     ///
     /// # Errors
     /// The store fails at the start.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), StoreError> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StoreError> {
         self.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
@@ -219,14 +224,7 @@ impl App {
 /// # Errors
 /// It cannot listen or write its book.
 pub async fn embed_sandbox(config: &mut Config) -> Result<Option<mimeo_sandbox::Sandbox>, mimeo_sandbox::StartError> {
-    let catalogue = Catalogue::embedded();
-    let is_simulated = |name: &str, provider: &crate::config::Provider| {
-        let record = provider.record.as_deref().unwrap_or(name);
-        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.shape == Shape::Sandbox)
-    };
-    let names: Vec<String> =
-        config.providers.iter().filter(|(name, p)| is_simulated(name, p)).map(|(name, _)| name.clone()).collect();
-    if names.is_empty() {
+    if homeless(config).is_empty() {
         return Ok(None);
     }
     let book = config.storage.path.join("sandbox-invoices.jsonl");
@@ -240,10 +238,29 @@ pub async fn embed_sandbox(config: &mut Config) -> Result<Option<mimeo_sandbox::
         ..mimeo_sandbox::Options::default()
     };
     let sandbox = mimeo_sandbox::start(options).await?;
-    for name in names {
+    give_homes(config, &sandbox.url());
+    Ok(Some(sandbox))
+}
+
+/// Stands in for [`embed_sandbox`] where a configuration is only looked at: nothing listens there.
+pub fn imagine_sandbox(config: &mut Config) {
+    give_homes(config, "http://127.0.0.1:9");
+}
+
+fn give_homes(config: &mut Config, url: &str) {
+    for name in homeless(config) {
         if let Some(provider) = config.providers.get_mut(&name) {
-            provider.base_url = Some(format!("{}/native/v1", sandbox.url()));
+            provider.base_url = Some(format!("{url}/native/v1"));
         }
     }
-    Ok(Some(sandbox))
+}
+
+/// The simulated providers without an address.
+fn homeless(config: &Config) -> Vec<String> {
+    let catalogue = Catalogue::embedded();
+    let is_homeless = |name: &str, provider: &crate::config::Provider| {
+        let record = provider.record.as_deref().unwrap_or(name);
+        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.shape == Shape::Sandbox)
+    };
+    config.providers.iter().filter(|(name, p)| is_homeless(name, p)).map(|(name, _)| name.clone()).collect()
 }

@@ -185,8 +185,14 @@ impl Common {
     }
 
     /// The configuration with everything that can be made of it.
-    fn blueprint(&self, config: Config, environment: &Environment) -> Result<Blueprint, Failure> {
-        Blueprint::draw(config, environment, &self.file()).map_err(Failure::Config)
+    fn blueprint(&self, mut config: Config, environment: &Environment) -> Result<Blueprint, Failure> {
+        crate::app::imagine_sandbox(&mut config);
+        let file = self.file();
+        Blueprint::draw(config, environment, &file).map_err(|faults| {
+            // Only here is the text at hand again, to tell the lines.
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            Failure::Config(faults.into_iter().map(|fault| fault.located(&text)).collect())
+        })
     }
 
     /// The store alone, for commands that only look.

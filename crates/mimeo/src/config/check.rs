@@ -31,6 +31,18 @@ impl ConfigFault {
         ConfigFault { file: file.to_owned(), line: None, message: message.into() }
     }
 
+    /// The same, with the line of the entry that its message begins with.
+    #[must_use]
+    pub fn located(mut self, text: &str) -> Self {
+        if self.line.is_none()
+            && let Some((entry, _)) = self.message.split_once(": ")
+        {
+            let (section, name) = entry.split_once('.').map_or((entry, None), |(section, name)| (section, Some(name)));
+            self.line = line_of_entry(text, section, name);
+        }
+        self
+    }
+
     /// A fault that the parser found.
     pub fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().map(|span| line_of_offset(text, span.start));
@@ -56,7 +68,7 @@ fn line_of_offset(text: &str, offset: usize) -> usize {
 
 fn line_of_entry(text: &str, section: &str, name: Option<&str>) -> Option<usize> {
     let heads = match name {
-        Some(name) => vec![format!("[{section}.{name}]"), format!("[{section}.\"{name}\"]")],
+        Some(name) => ["", "\"", "'"].map(|quote| format!("[{section}.{quote}{name}{quote}]")).to_vec(),
         None => vec![format!("[{section}]")],
     };
     text.lines().position(|line| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()))).map(|at| at + 1)
