@@ -3,6 +3,7 @@
 //! After every test the ledger is compared with the provider's invoice book (I6), see [`world`].
 
 mod cache;
+mod cli;
 mod delivery;
 mod front_door;
 mod layers;
