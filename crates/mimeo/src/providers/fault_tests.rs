@@ -41,7 +41,7 @@ fn kinds() {
         (422, json!({ "detail": [{ "loc": ["body", "size"], "msg": "bad size" }] }), Rejected),
         (429, error("rate_limit_exceeded"), Throttled),
         (429, error("insufficient_quota"), Denied),
-        (500, error("server_error"), Failed),
+        (500, error("server_error"), Unknown),
         (503, error("overloaded"), Failed),
         (502, error("server_error"), Unknown),
         (504, error("server_error"), Unknown),

@@ -1,0 +1,50 @@
+//! What was answered survives `kill -9`, and what was not answered is accounted for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::World;
+
+/// Kills the gateway in the middle of its work, again and again. Whatever a caller was given must be there
+/// afterwards, byte for byte and without a second invoice; whatever was billed must be in the ledger or in
+/// suspense (the audit at the end of the world sees to that).
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_survive_kill_9_at_any_moment() {
+    let mut world = World::new().await;
+    let mut given: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    // Moments spread over the life of a batch: before the intents, while the provider works, while storing.
+    for (round, moment) in [3u64, 12, 25, 40, 55, 75, 100].into_iter().enumerate() {
+        let calls = (0..16).map(|index| {
+            let prompt = format!("kite {round} {index} [[latency={}]]", 20 + index);
+            let body = json!({ "model": "sandbox/draft", "prompt": prompt, "size": "64x64" });
+            let url = format!("{}/v1/images/generations", world.gateway.url);
+            let request = world.client.post(url).header("content-type", "application/json").body(body.to_string());
+            async move {
+                // A connection that breaks is what a caller of a dying process gets.
+                let response = request.send().await.ok()?;
+                let ok = response.status().is_success();
+                let bytes = response.bytes().await.ok()?;
+                ok.then_some((prompt, bytes))
+            }
+        });
+        let calls = tokio::spawn(futures_util::future::join_all(calls));
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        world.restart();
+        for (prompt, bytes) in calls.await.unwrap().into_iter().flatten() {
+            let answer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            let text = answer["data"][0]["b64_json"].as_str().unwrap();
+            given.insert(prompt, base64_simd::STANDARD.decode_to_vec(text).unwrap());
+        }
+    }
+    assert!(given.len() > 8, "some were answered before the process died: {}", given.len());
+    let billed = world.book().await.len();
+    for (prompt, picture) in &given {
+        let again = world.generate(json!({ "model": "sandbox/draft", "prompt": prompt, "size": "64x64" })).await.expect(200);
+        assert_eq!(again.cache(), "hit", "{prompt}");
+        assert_eq!(&again.pictures()[0], picture, "{prompt}");
+    }
+    assert_eq!(world.book().await.len(), billed, "nothing was paid twice");
+    assert_eq!(world.ledger().await["reserved_usd"], "0", "nothing is left open");
+}
