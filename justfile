@@ -1,0 +1,41 @@
+# The entrance for people. Every recipe calls a script or a command that works alone as well.
+
+# List the recipes.
+default:
+    @just --list
+
+# See what Mimeo does: no configuration, no key, no network.
+demo *ARGUMENTS:
+    cargo run --release --locked -- demo {{ARGUMENTS}}
+
+# Run the gateway on this machine.
+serve *ARGUMENTS:
+    cargo run --release --locked -- serve {{ARGUMENTS}}
+
+# Everything that CI runs, installing what it needs.
+test *STEPS:
+    ./test.sh {{STEPS}}
+
+# The inner loop: tests by name, nothing else.
+t *FILTER:
+    cargo test --workspace --locked -- {{FILTER}}
+
+# Formatting and lints.
+lint:
+    ./test.sh fmt lint
+
+# Format.
+fmt:
+    cargo fmt
+
+# Licences, bans and sources of the dependencies.
+deny:
+    ./test.sh deny
+
+# What the gateway adds to a request, against the simulated provider.
+bench *ARGUMENTS:
+    cargo run --release --locked --bin overhead -- {{ARGUMENTS}}
+
+# Write the pages that are made from the code.
+docs:
+    cargo run --locked -- reference config > docs/config.md
