@@ -143,11 +143,7 @@ impl Burst {
 }
 
 /// One connection per row of requests, all rows at once.
-pub async fn burst(
-    address: SocketAddr,
-    rows: Vec<Vec<Request<Full<Bytes>>>>,
-    least: usize,
-) -> Result<Burst> {
+pub async fn burst(address: SocketAddr, rows: Vec<Vec<Request<Full<Bytes>>>>, least: usize) -> Result<Burst> {
     let mut connections = Vec::with_capacity(rows.len());
     for _ in &rows {
         connections.push(Connection::open(address).await?);

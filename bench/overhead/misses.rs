@@ -9,16 +9,23 @@ use tokio::time::Instant;
 use crate::Result;
 use crate::client::Connection;
 use crate::report::{Cell, Check, Table, count, median, ms, quantile, text};
-use crate::world::{DIRECT, POWER, PROCESS, Size, Way, World};
+use crate::world::{DIRECT, Durability, POWER, PROCESS, Size, Way, World};
 
 /// The table that [`measure`] fills.
 pub fn table() -> Table {
     Table::new(
         "Misses, one after the other",
         "Time to the last byte of the answer. Added: median over the rounds of the difference between a round's median \
-         and that of direct calls. CPU: processor time of the gateway alone. RSS: at the end of the section.",
+         and that of the direct calls of the same round. CPU: processor time of the gateway alone. RSS: at the end of the section.",
         &[
-            "picture", "way", "samples", "median ms", "p95 ms", "added median ms", "added p95 ms", "gateway CPU ms",
+            "picture",
+            "way",
+            "samples",
+            "median ms",
+            "p95 ms",
+            "added median ms",
+            "added p95 ms",
+            "gateway CPU ms",
             "RSS MB",
         ],
     )
@@ -30,10 +37,18 @@ pub fn disk_table() -> Table {
         "Durable commits",
         "A miss makes three things durable: its intent, its picture, its settlement. Measured is what durability power \
          adds to durability process; beside it what this disk takes for the same without a gateway. Commit: append \
-         4 KiB and fdatasync. Picture: write, fdatasync, rename, fsync of the folder.",
+         4 KiB and fdatasync. Picture: write, fdatasync, rename, fsync of the folder. Write alone: the same bytes to new \
+         files without any sync, which is no durable commit and so part of what a miss adds everywhere.",
         &[
-            "picture", "measured ms", "rounds' spread ms", "commit median ms", "commit p95 ms", "picture median ms",
-            "picture p95 ms", "2 commits + picture ms",
+            "picture",
+            "measured ms",
+            "rounds' spread ms",
+            "commit median ms",
+            "commit p95 ms",
+            "picture median ms",
+            "picture p95 ms",
+            "2 commits + picture ms",
+            "write alone ms",
         ],
     )
 }
@@ -42,22 +57,97 @@ pub fn disk_table() -> Table {
 #[derive(Debug, Default)]
 struct Samples {
     times: Vec<f64>,
-    rounds: Vec<f64>,
+    /// The median of each round, less that of the direct calls of the same round.
+    added: Vec<f64>,
     cpu: f64,
+    rss: Option<f64>,
 }
 
-/// Measures all `ways` in turns.
+/// Measures direct calls, both kinds of Mimeo, and `peers`.
+///
+/// The two kinds have phases of their own, each with its own direct calls in turns: what one leaves to be written
+/// later would be flushed by the commits of the other.
 pub async fn measure(
     world: &World,
-    ways: &[Way],
+    peers: &[Way],
     size: Size,
     tables: (&mut Table, &mut Table),
     checks: &mut Vec<Check>,
 ) -> Result<()> {
     let (table, disk_table) = tables;
+    let mut ways = vec![world.direct()?, world.gateway(Durability::Process).await?];
+    ways.extend(peers.iter().cloned());
+    let mut first = phase(world, &ways, size, None).await?;
+    ways.truncate(1);
+    world.settle();
+    ways.push(world.gateway(Durability::Power).await?);
+    let mut disk = Disk::new(world.folder(), size)?;
+    let mut second = phase(world, &ways, size, Some(&mut disk)).await?;
+    drop(ways);
+    world.settle();
+
+    let power = second.remove(1);
+    let others = first.split_off(2);
+    let process = first.remove(1);
+    let direct: Vec<f64> = first.into_iter().chain(second).flat_map(|samples| samples.times).collect();
+    let mut row = |name: &str, own: &Samples| {
+        table.row(vec![
+            text(size.label),
+            text(name),
+            count(own.times.len() as u32),
+            ms(median(&own.times)),
+            ms(quantile(&own.times, 0.95)),
+            ms(median(&own.added)),
+            ms(quantile(&own.times, 0.95) - quantile(&direct, 0.95)),
+            ms(own.cpu / own.times.len() as f64),
+            own.rss.map_or(Cell::Empty, |rss| Cell::Number(rss, 1)),
+        ]);
+    };
+    row(DIRECT, &Samples { times: direct.clone(), cpu: f64::NAN, ..Samples::default() });
+    row(PROCESS, &process);
+    row(POWER, &power);
+    for (way, samples) in peers.iter().zip(&others) {
+        row(way.name, samples);
+    }
+    let added = median(&process.added);
+    let commits: Vec<f64> = power.added.iter().map(|power| power - added).collect();
+    table.row(vec![
+        text(size.label),
+        text("durable commits (power less process)"),
+        count(power.times.len() as u32),
+        Cell::Empty,
+        Cell::Empty,
+        ms(median(&commits)),
+        ms(quantile(&power.times, 0.95) - quantile(&process.times, 0.95)),
+        Cell::Empty,
+        Cell::Empty,
+    ]);
+    let (commit, picture) = (median(&disk.commits), median(&disk.pictures));
+    disk_table.row(vec![
+        text(size.label),
+        ms(median(&commits)),
+        text(format!("{:.3} to {:.3}", quantile(&commits, 0.0), quantile(&commits, 1.0))),
+        ms(commit),
+        ms(quantile(&disk.commits, 0.95)),
+        ms(picture),
+        ms(quantile(&disk.pictures, 0.95)),
+        ms(2.0 * commit + picture),
+        ms(median(&disk.writes)),
+    ]);
+    if let Some(limit) = limit(size) {
+        checks.push(Check::new(
+            format!("a miss of {} adds less than {limit} ms beyond its durable commits", size.label),
+            format!("{added:.3} ms (median of {} rounds, {} samples)", process.added.len(), process.times.len()),
+            added < limit,
+        ));
+    }
+    Ok(())
+}
+
+/// Measures `ways` in turns, the first of which is direct.
+async fn phase(world: &World, ways: &[Way], size: Size, mut disk: Option<&mut Disk>) -> Result<Vec<Samples>> {
     // As many at a time as take about a tenth of a second.
     let block = (40_000 / (size.bytes / 1024 + 1000)).max(8);
-    let rounds = world.pick(5, 20);
     let mut connections = Vec::new();
     for way in ways {
         let mut connection = Connection::open(way.target.address).await?;
@@ -67,8 +157,8 @@ pub async fn measure(
         connections.push(connection);
     }
     let mut samples: Vec<Samples> = ways.iter().map(|_| Samples::default()).collect();
-    let mut disk = Disk::new(world.folder(), size)?;
-    for round in 0..rounds {
+    for round in 0..world.pick(5, 20) {
+        let mut medians = vec![f64::NAN; ways.len()];
         for turn in 0..ways.len() {
             // Nobody always goes first.
             let index = (round + turn) % ways.len();
@@ -81,64 +171,20 @@ pub async fn measure(
                 times.push(connection.time(request, size.answer()).await?.as_secs_f64() * 1e3);
             }
             samples.cpu += way.process.as_ref().map_or(0.0, |process| process.cpu_ms()) - cpu;
-            samples.rounds.push(median(&times));
+            medians[index] = median(&times);
             samples.times.extend(times);
         }
-        disk.round()?;
-    }
-
-    let find = |name| ways.iter().position(|way| way.name == name).map(|index| &samples[index]);
-    let direct = find(DIRECT).ok_or("nothing was measured without a gateway")?;
-    for (way, own) in ways.iter().zip(&samples) {
-        let is_direct = way.name == DIRECT;
-        let added = median(&differences(&own.rounds, &direct.rounds));
-        let tail = quantile(&own.times, 0.95) - quantile(&direct.times, 0.95);
-        let or_empty = |cell| if is_direct { Cell::Empty } else { cell };
-        table.row(vec![
-            text(size.label),
-            text(way.name),
-            count(own.times.len() as u32),
-            ms(median(&own.times)),
-            ms(quantile(&own.times, 0.95)),
-            or_empty(ms(added)),
-            or_empty(ms(tail)),
-            or_empty(ms(own.cpu / own.times.len() as f64)),
-            way.process.as_ref().map_or(Cell::Empty, |process| Cell::Number(process.rss_mb(), 1)),
-        ]);
-        if way.name == PROCESS && let Some(limit) = limit(size) {
-            checks.push(Check::new(
-                format!("a miss of {} adds less than {limit} ms beyond its durable commits", size.label),
-                format!("{added:.3} ms (median of {} rounds, {} samples)", own.rounds.len(), own.times.len()),
-                added < limit,
-            ));
+        for (samples, own) in samples.iter_mut().zip(&medians) {
+            samples.added.push(own - medians[0]);
+        }
+        if let Some(disk) = &mut disk {
+            disk.round()?;
         }
     }
-    if let (Some(process), Some(power)) = (find(PROCESS), find(POWER)) {
-        let commits = differences(&power.rounds, &process.rounds);
-        table.row(vec![
-            text(size.label),
-            text("  of which durable commits"),
-            count(power.times.len() as u32),
-            Cell::Empty,
-            Cell::Empty,
-            ms(median(&commits)),
-            ms(quantile(&power.times, 0.95) - quantile(&process.times, 0.95)),
-            Cell::Empty,
-            Cell::Empty,
-        ]);
-        let (commit, picture) = (median(&disk.commits), median(&disk.pictures));
-        disk_table.row(vec![
-            text(size.label),
-            ms(median(&commits)),
-            text(format!("{:.3} to {:.3}", quantile(&commits, 0.0), quantile(&commits, 1.0))),
-            ms(commit),
-            ms(quantile(&disk.commits, 0.95)),
-            ms(picture),
-            ms(quantile(&disk.pictures, 0.95)),
-            ms(2.0 * commit + picture),
-        ]);
+    for (samples, way) in samples.iter_mut().zip(ways) {
+        samples.rss = way.process.as_ref().map(|process| process.rss_mb());
     }
-    Ok(())
+    Ok(samples)
 }
 
 /// The most that a miss may add, in milliseconds, where that is a target.
@@ -150,10 +196,6 @@ fn limit(size: Size) -> Option<f64> {
     }
 }
 
-fn differences(of: &[f64], from: &[f64]) -> Vec<f64> {
-    of.iter().zip(from).map(|(a, b)| a - b).collect()
-}
-
 /// What this disk takes to make things durable, in the same folder and at the same time.
 #[derive(Debug)]
 struct Disk {
@@ -162,6 +204,7 @@ struct Disk {
     picture: Vec<u8>,
     commits: Vec<f64>,
     pictures: Vec<f64>,
+    writes: Vec<f64>,
 }
 
 impl Disk {
@@ -169,7 +212,14 @@ impl Disk {
         let folder = folder.join("disk");
         fs::create_dir_all(&folder)?;
         let log = OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
-        Ok(Self { log, folder, picture: vec![0x5A; size.bytes], commits: Vec::new(), pictures: Vec::new() })
+        Ok(Self {
+            log,
+            folder,
+            picture: vec![0x5A; size.bytes],
+            commits: Vec::new(),
+            pictures: Vec::new(),
+            writes: Vec::new(),
+        })
     }
 
     fn round(&mut self) -> Result<()> {
@@ -189,6 +239,13 @@ impl Disk {
             File::open(&self.folder)?.sync_all()?;
             self.pictures.push(start.elapsed().as_secs_f64() * 1e3);
             fs::remove_file(&target)?;
+        }
+        for _ in 0..5 {
+            // Kept until the end, as a gateway keeps them: removed files would leave warm memory to the next ones.
+            let name = self.folder.join(format!("{}-{}", self.picture.len(), self.writes.len()));
+            let start = Instant::now();
+            File::create(&name)?.write_all(&self.picture)?;
+            self.writes.push(start.elapsed().as_secs_f64() * 1e3);
         }
         Ok(())
     }

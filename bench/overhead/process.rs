@@ -75,7 +75,8 @@ impl Process {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let text = fs::read_to_string(&self.log)?;
-            let said = text.lines().filter(|_| text.ends_with('\n')).find_map(|line| line.strip_prefix("listening on "));
+            let said =
+                text.lines().filter(|_| text.ends_with('\n')).find_map(|line| line.strip_prefix("listening on "));
             if let Some(address) = said {
                 return Ok(address.trim().to_owned());
             }

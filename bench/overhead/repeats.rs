@@ -11,7 +11,14 @@ pub fn hit_table() -> Table {
         "Hits",
         "The same request again, answered as base64 in JSON. The provider is not called.",
         &[
-            "picture", "way", "samples", "median ms", "p95 ms", "gateway CPU ms", "20 in flight: requests/s", "p95 ms ",
+            "picture",
+            "way",
+            "samples",
+            "median ms",
+            "p95 ms",
+            "gateway CPU ms",
+            "20 in flight: requests/s",
+            "p95 ms ",
             "upstream calls",
         ],
     )

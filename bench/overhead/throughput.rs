@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::client::burst;
 use crate::report::{Cell, Check, Table, count, median, ms, quantile, text};
-use crate::world::{DIRECT, PROCESS, POWER, Size, Way, World};
+use crate::world::{DIRECT, Durability, POWER, PROCESS, Size, Way, World};
 
 /// Requests in flight.
 const IN_FLIGHT: usize = 20;
@@ -16,38 +16,98 @@ pub fn table() -> Table {
          takes for each call. With 0 ms, client, provider and gateway compete for the same cores, and the number says \
          how many calls the gateway can carry on this machine, not what it costs anybody.",
         &[
-            "picture", "provider ms", "way", "requests", "requests/s", "% of direct", "median ms", "p95 ms",
-            "gateway CPU ms", "peak RSS MB",
+            "picture",
+            "provider ms",
+            "way",
+            "requests",
+            "requests/s",
+            "% of direct",
+            "median ms",
+            "p95 ms",
+            "gateway CPU ms",
+            "peak RSS MB",
         ],
     )
 }
 
-/// Measures all `ways` in turns, with a provider that takes `latency` milliseconds, `each` requests per connection and
-/// round.
+/// How the provider and the client behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Milliseconds that the provider takes.
+    pub latency: u64,
+    /// Requests per connection and round.
+    pub each: usize,
+}
+
+/// What one way did.
+#[derive(Debug, Default)]
+struct Seen {
+    times: Vec<f64>,
+    rates: Vec<f64>,
+    shares: Vec<f64>,
+    cpu: f64,
+    peak: Option<f64>,
+}
+
+/// Measures direct calls, both kinds of Mimeo, and `peers`, in phases as [`crate::misses::measure`] does.
 pub async fn measure(
     world: &World,
-    ways: &[Way],
+    peers: &[Way],
     size: Size,
-    (latency, each): (u64, usize),
+    plan: Plan,
     table: &mut Table,
     checks: &mut Vec<Check>,
 ) -> Result<()> {
-    #[derive(Default)]
-    struct Seen {
-        times: Vec<f64>,
-        rates: Vec<f64>,
-        shares: Vec<f64>,
-        cpu: f64,
+    let mut ways = vec![world.direct()?, world.gateway(Durability::Process).await?];
+    ways.extend(peers.iter().cloned());
+    let first = phase(world, &ways, size, plan).await?;
+    ways.truncate(1);
+    world.settle();
+    ways.push(world.gateway(Durability::Power).await?);
+    let second = phase(world, &ways, size, plan).await?;
+    drop(ways);
+    world.settle();
+
+    let names = [DIRECT, PROCESS].into_iter().chain(peers.iter().map(|peer| peer.name)).chain([POWER]);
+    // Direct calls of the second phase only serve to compare.
+    for (name, seen) in names.zip(first.iter().chain(second.iter().skip(1))) {
+        let share = median(&seen.shares);
+        table.row(vec![
+            text(size.label),
+            count(plan.latency as u32),
+            text(name),
+            count(seen.times.len() as u32),
+            Cell::Number(median(&seen.rates), 1),
+            Cell::Number(share, 1),
+            ms(median(&seen.times)),
+            ms(quantile(&seen.times, 0.95)),
+            if name == DIRECT { Cell::Empty } else { ms(seen.cpu / seen.times.len() as f64) },
+            seen.peak.map_or(Cell::Empty, |peak| Cell::Number(peak, 1)),
+        ]);
+        if plan.latency > 0 && (name == PROCESS || name == POWER) {
+            checks.push(Check::new(
+                format!(
+                    "20 in flight, {}, a provider of {} ms, {name}: at least 95 % of direct calls",
+                    size.label, plan.latency
+                ),
+                format!("{share:.1} %"),
+                share >= 95.0,
+            ));
+        }
     }
+    Ok(())
+}
+
+/// Measures `ways` in turns, the first of which is direct.
+async fn phase(world: &World, ways: &[Way], size: Size, plan: Plan) -> Result<Vec<Seen>> {
     let mut seen: Vec<Seen> = ways.iter().map(|_| Seen::default()).collect();
-    let rounds = world.pick(2, 5);
-    for round in 0..rounds {
+    for round in 0..world.pick(2, 5) {
         let mut direct = f64::NAN;
         for (way, seen) in ways.iter().zip(&mut seen) {
             if way.is_peer && round >= 2 {
                 continue;
             }
-            let row = || (0..each).map(|_| size.order(&way.target, latency)).collect::<Result<Vec<_>>>();
+            let row = || (0..plan.each).map(|_| size.order(&way.target, plan.latency)).collect::<Result<Vec<_>>>();
             let rows = (0..IN_FLIGHT).map(|_| row()).collect::<Result<Vec<_>>>()?;
             let cpu = way.process.as_ref().map_or(0.0, |process| process.cpu_ms());
             let burst = burst(way.target.address, rows, size.answer()).await?;
@@ -60,30 +120,8 @@ pub async fn measure(
             seen.times.extend(burst.times);
         }
     }
-    for (way, seen) in ways.iter().zip(&seen) {
-        let share = median(&seen.shares);
-        table.row(vec![
-            text(size.label),
-            count(latency as u32),
-            text(way.name),
-            count(seen.times.len() as u32),
-            Cell::Number(median(&seen.rates), 1),
-            Cell::Number(share, 1),
-            ms(median(&seen.times)),
-            ms(quantile(&seen.times, 0.95)),
-            if way.name == DIRECT { Cell::Empty } else { ms(seen.cpu / seen.times.len() as f64) },
-            way.process.as_ref().map_or(Cell::Empty, |process| Cell::Number(process.peak_mb(), 1)),
-        ]);
-        if latency > 0 && (way.name == PROCESS || way.name == POWER) {
-            checks.push(Check::new(
-                format!(
-                    "20 in flight, {}, a provider of {latency} ms, {}: at least 95 % of direct calls",
-                    size.label, way.name
-                ),
-                format!("{share:.1} %"),
-                share >= 95.0,
-            ));
-        }
+    for (seen, way) in seen.iter_mut().zip(ways) {
+        seen.peak = way.process.as_ref().map(|process| process.peak_mb());
     }
-    Ok(())
+    Ok(seen)
 }

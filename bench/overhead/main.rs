@@ -1,0 +1,282 @@
+//! What does it cost to go through Mimeo? Added latency, calls per second and memory, against calling the provider
+//! directly, on this machine, now. Starts everything itself and stops it again; see `bench/README.md`.
+//!
+//! * [`world`]: the simulated provider and the ways to it. [`peers`]: other people's gateways.
+//! * [`misses`], [`throughput`], [`repeats`], [`media`], [`memory`]: the sections.
+//! * [`client`], [`process`], [`report`]: what they are made of.
+#![expect(clippy::print_stdout, reason = "a program that prints tables")]
+
+mod client;
+mod media;
+mod memory;
+mod misses;
+mod peers;
+mod process;
+mod repeats;
+mod report;
+mod throughput;
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, ValueEnum};
+use report::{Check, Table};
+use world::{Durability, LARGE, MEDIUM, SMALL, World};
+
+/// Whatever went wrong.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// A result with any failure.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Measures what Mimeo adds to the calls that pass through it. Everything runs on this machine and over loopback.
+///
+/// Exit codes: 0 all targets are met, 1 one is missed or something failed.
+#[derive(Debug, Parser)]
+#[command(name = "overhead", version)]
+struct Arguments {
+    /// Fewer rounds: two minutes instead of twenty
+    #[arg(long)]
+    quick: bool,
+    /// Measure LiteLLM and Portkey too; installs them if they are not there
+    #[arg(long)]
+    peers: bool,
+    /// Where the other gateways are installed [default: target/peers]
+    #[arg(long, value_name = "DIR")]
+    peers_dir: Option<PathBuf>,
+    /// Also write the tables to FILE, as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Print JSON to stdout; the tables go to stderr
+    #[arg(long)]
+    json: bool,
+    /// The mimeo to measure [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    mimeo: Option<PathBuf>,
+    /// Pictures that pass through for the memory section [default: 10000, with --quick 300]
+    #[arg(long, value_name = "N")]
+    memory: Option<usize>,
+    /// First fill the free memory with a cached file, as it is on a machine that has been up for a while
+    #[arg(long)]
+    fill_memory: bool,
+    /// Folder for all data, removed at the end. What commits cost depends on its disk [default: the system's for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Only these sections
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTION")]
+    only: Vec<Section>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// What a call takes longer
+    Misses,
+    /// How many calls per second pass
+    Throughput,
+    /// The same prompt again
+    Hits,
+    /// The same prompt at the same time
+    Joins,
+    /// Stored pictures beside nginx
+    Media,
+    /// Whether memory stays flat
+    Memory,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread: the client competes with what it measures for the same cores, and shall not do so twice.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = run(&arguments) => outcome,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        }
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Collects what is measured, and shows it as it comes.
+struct Results {
+    json: bool,
+    tables: Vec<Table>,
+    checks: Vec<Check>,
+}
+
+impl Results {
+    fn say(&self, text: &str) {
+        if self.json { eprintln!("{text}") } else { println!("{text}") }
+    }
+
+    fn add(&mut self, table: Table) {
+        if !table.is_empty() {
+            self.say(&table.plain());
+            self.tables.push(table);
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let mimeo = match &arguments.mimeo {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("mimeo"),
+    };
+    let mimeo = fs::canonicalize(&mimeo).map_err(|error| {
+        format!(
+            "no mimeo at {}: {error}. Build it with `cargo build --release`, or name one with --mimeo",
+            mimeo.display()
+        )
+    })?;
+    let wants = |section| arguments.only.is_empty() || arguments.only.contains(&section);
+    let parent = arguments.data.clone().unwrap_or_else(std::env::temp_dir);
+    let world = World::begin(mimeo, &parent, arguments.quick).await?;
+    let mut results = Results { json: arguments.json, tables: Vec::new(), checks: Vec::new() };
+    let mut machine = machine(&world);
+    if arguments.fill_memory {
+        eprintln!("filling the free memory with a cached file …");
+        world.fill_memory()?;
+        machine.push("free memory was filled with a cached file at the start".to_owned());
+    }
+    results.say(&machine.join("\n"));
+    results.say("");
+    let peers = if arguments.peers { peers::start(&world, arguments.peers_dir.as_deref()).await? } else { Vec::new() };
+
+    misses_and_throughput(&world, &peers, wants, &mut results).await?;
+    if wants(Section::Hits) || wants(Section::Joins) {
+        let ways = world.all(&peers).await?;
+        if wants(Section::Hits) {
+            let mut table = repeats::hit_table();
+            for size in [SMALL, MEDIUM, LARGE] {
+                repeats::hits(&world, &ways, size, &mut table).await?;
+            }
+            results.add(table);
+        }
+        if wants(Section::Joins) {
+            let mut table = repeats::join_table();
+            for identical in [10, 50] {
+                repeats::joins(&world, &ways, SMALL, identical, &mut table, &mut results.checks).await?;
+            }
+            results.add(table);
+        }
+    }
+    drop(peers);
+    if wants(Section::Media) {
+        let ways = [world.gateway(Durability::Process).await?];
+        let table = media::measure(&world, &ways, &mut results.checks).await?;
+        results.add(table);
+    }
+    if wants(Section::Memory) {
+        let pictures = arguments.memory.unwrap_or(world.pick(300, 10_000)).max(1);
+        world.warm_up(LARGE).await?;
+        let table = memory::measure(&world, pictures, &mut results.checks).await?;
+        results.add(table);
+    }
+
+    machine.push(format!("load average at the end: {}", load_average()));
+    let lines: Vec<String> = results.checks.iter().map(Check::line).collect();
+    results.say(&format!("Targets\n  {}\n", lines.join("\n  ")));
+    results.say(machine.last().map_or("", String::as_str));
+    if let Some(file) = &arguments.markdown {
+        fs::write(file, markdown(&machine, &results))?;
+    }
+    if arguments.json {
+        let tables: Vec<_> = results.tables.iter().map(Table::json).collect();
+        let checks: Vec<_> = results.checks.iter().map(Check::json).collect();
+        println!("{}", serde_json::json!({ "machine": machine, "tables": tables, "targets": checks }));
+    }
+    Ok(results.checks.iter().all(Check::is_fine))
+}
+
+async fn misses_and_throughput(
+    world: &World,
+    peers: &[world::Way],
+    wants: impl Fn(Section) -> bool,
+    results: &mut Results,
+) -> Result<()> {
+    let (mut misses, mut disk) = (misses::table(), misses::disk_table());
+    let mut throughput = throughput::table();
+    let plan = |latency, each| throughput::Plan { latency, each };
+    // Each plan takes about three seconds per round.
+    let plans = [
+        (SMALL, [plan(200, 15), plan(0, 60)]),
+        (MEDIUM, [plan(200, 15), plan(0, 30)]),
+        (LARGE, [plan(1000, 4), plan(0, 5)]),
+    ];
+    for (size, plans) in plans {
+        if !wants(Section::Misses) && !wants(Section::Throughput) {
+            break;
+        }
+        eprintln!("measuring pictures of {} …", size.label);
+        world.warm_up(size).await?;
+        if wants(Section::Misses) {
+            misses::measure(world, peers, size, (&mut misses, &mut disk), &mut results.checks).await?;
+        }
+        if wants(Section::Throughput) {
+            for plan in plans {
+                throughput::measure(world, peers, size, plan, &mut throughput, &mut results.checks).await?;
+            }
+        }
+    }
+    results.add(misses);
+    results.add(disk);
+    results.add(throughput);
+    Ok(())
+}
+
+/// What it all ran on.
+fn machine(world: &World) -> Vec<String> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let run = |program: &str, arguments: &[&str]| process::output(Command::new(program).args(arguments));
+    let folder = world.folder().parent().unwrap_or(Path::new("/")).display().to_string();
+    vec![
+        format!("Mimeo beside direct calls, {}", run("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        format!("{} on {}", process::output(Command::new(&world.mimeo).arg("--version")), run("uname", &["-sr"])),
+        format!(
+            "{cores} cores, {}; {} of memory",
+            field(&read("/proc/cpuinfo"), "model name"),
+            field(&read("/proc/meminfo"), "MemTotal")
+        ),
+        format!("data on {} in {folder}", run("stat", &["-f", "-c", "%T", &folder])),
+        format!("load average at the start: {}", load_average()),
+    ]
+}
+
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn markdown(machine: &[String], results: &Results) -> String {
+    let mut out = String::new();
+    for line in machine {
+        out += &format!("- {line}\n");
+    }
+    for table in &results.tables {
+        out += &format!("\n{}", table.markdown());
+    }
+    out += "\n### Targets\n\n";
+    for check in &results.checks {
+        out += &format!("- {}\n", check.line());
+    }
+    out
+}
