@@ -112,7 +112,7 @@ say "== Tools"
 rust || exit 1
 cargo --version
 for step in "${steps[@]}"; do
-  say "" "== ${heading[$step]} ($step)"
+  printf '\n== %s (%s)\n' "${heading[$step]}" "$step"
   started=$SECONDS
   if "step_$step"; then
     passed=$((passed + 1)) word=ok

@@ -222,7 +222,9 @@ fn restart_logged(world: &mut World) -> std::path::PathBuf {
             std::fs::read_to_string(&path).unwrap_or_default()
         );
         let log = std::fs::read_to_string(&path).expect("a log");
-        if let Some(url) = log.lines().find_map(|line| line.strip_prefix("listening on ")) {
+        if let Some(url) =
+            log.split_inclusive('\n').find_map(|line| line.strip_prefix("listening on ")?.strip_suffix('\n'))
+        {
             break url.to_owned();
         }
         std::thread::yield_now();
