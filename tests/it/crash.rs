@@ -41,7 +41,8 @@ async fn answers_survive_kill_9_at_any_moment() {
     assert!(given.len() > 8, "some were answered before the process died: {}", given.len());
     let billed = world.book().await.len();
     for (prompt, picture) in &given {
-        let again = world.generate(json!({ "model": "sandbox/draft", "prompt": prompt, "size": "64x64" })).await.expect(200);
+        let again =
+            world.generate(json!({ "model": "sandbox/draft", "prompt": prompt, "size": "64x64" })).await.expect(200);
         assert_eq!(again.cache(), "hit", "{prompt}");
         assert_eq!(&again.pictures()[0], picture, "{prompt}");
     }

@@ -82,7 +82,10 @@ fn no_file_is_too_long_and_no_room_is_a_dump() {
         let lines = text.lines().count();
         assert!(lines <= 600, "{file} has {lines} lines: cut it where it has two subjects");
         for word in ["util", "utils", "common", "helpers", "misc", "types"] {
-            assert!(!file.split(['/', '.']).any(|part| part == word), "{file}: `{word}` says nothing; name what it does");
+            assert!(
+                !file.split(['/', '.']).any(|part| part == word),
+                "{file}: `{word}` says nothing; name what it does"
+            );
         }
     }
 }
@@ -90,7 +93,16 @@ fn no_file_is_too_long_and_no_room_is_a_dump() {
 /// A provider's name belongs in its record.
 #[test]
 fn no_provider_is_named_in_code() {
-    let names = ["\"openai\"", "\"bfl\"", "\"fal\"", "\"replicate\"", "\"stability\"", "\"ideogram\"", "\"recraft\"", "\"gpt-image"];
+    let names = [
+        "\"openai\"",
+        "\"bfl\"",
+        "\"fal\"",
+        "\"replicate\"",
+        "\"stability\"",
+        "\"ideogram\"",
+        "\"recraft\"",
+        "\"gpt-image",
+    ];
     for (file, room, text) in files() {
         // The embedded demo and tests speak of providers; the engine does not.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();

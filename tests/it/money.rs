@@ -50,7 +50,8 @@ async fn i5_billed_but_lost_is_not_sent_again() {
     }
     let ledger = world.ledger().await;
     for directive in ["bill-then-fail=500", "truncate", "bill-then-reset", "garbage-json", "html"] {
-        let body = json!({ "model": "openai/gpt-image-2", "prompt": format!("a kite [[{directive}]]"), "quality": "low" });
+        let body =
+            json!({ "model": "openai/gpt-image-2", "prompt": format!("a kite [[{directive}]]"), "quality": "low" });
         let reply = world.generate(body).await.expect(504);
         assert_eq!(reply.code(), "outcome_unknown", "{directive}");
     }
@@ -88,7 +89,8 @@ async fn a_refusal_is_an_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn token_prices_are_exact() {
     let world = World::new().await;
-    let body = json!({ "model": "openai/gpt-image-2", "prompt": "a red kite", "size": "1024x1024", "quality": "medium" });
+    let body =
+        json!({ "model": "openai/gpt-image-2", "prompt": "a red kite", "size": "1024x1024", "quality": "medium" });
     let miss = world.generate(body.clone()).await.expect(200);
     let book = world.book().await;
     assert_eq!(miss.header("x-mimeo-cost-usd"), book[0]["usd"].as_str().unwrap());
@@ -117,7 +119,8 @@ async fn i15_hanging_up_orphans_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_the_wait_only() {
     let world = World::new().await;
-    let mut body = json!({ "model": "sandbox/standard", "prompt": "a kite [[latency=600]]", "size": "64x64", "deadline_ms": 100 });
+    let mut body =
+        json!({ "model": "sandbox/standard", "prompt": "a kite [[latency=600]]", "size": "64x64", "deadline_ms": 100 });
     let late = world.generate(body.clone()).await.expect(504);
     assert_eq!(late.code(), "deadline_passed");
     body["deadline_ms"] = json!(20_000);
@@ -191,7 +194,8 @@ async fn a_budget_is_never_overrun() {
     let (key, hash) = mimeo::http::auth::new_key().unwrap();
     let world = World::with(&format!("[keys.web]\nhash = '{hash}'\nbudget = {{ usd = '0.10', per = 'day' }}\n")).await;
     let ask = |index: usize| {
-        let body = json!({ "model": "sandbox/standard", "prompt": format!("kite {index} [[latency=50]]"), "size": "64x64" });
+        let body =
+            json!({ "model": "sandbox/standard", "prompt": format!("kite {index} [[latency=50]]"), "size": "64x64" });
         let url = format!("{}/v1/images/generations", world.gateway.url);
         let request = world.client.post(url).bearer_auth(&key).header("content-type", "application/json");
         crate::world::reply(request.body(body.to_string()))
@@ -204,7 +208,11 @@ async fn a_budget_is_never_overrun() {
         let reply = reply.expect(429);
         assert_eq!(reply.code(), "budget_exceeded");
         assert_eq!(reply.header("x-should-retry"), "false");
-        assert!(reply.message().contains("$0.1 per day") && reply.message().contains("resets at"), "{}", reply.message());
+        assert!(
+            reply.message().contains("$0.1 per day") && reply.message().contains("resets at"),
+            "{}",
+            reply.message()
+        );
     }
     let hit = ask(made[0].0).await.expect(200);
     assert_eq!(hit.cache(), "hit", "what is stored costs nothing");

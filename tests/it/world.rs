@@ -192,7 +192,8 @@ impl World {
 
     /// POSTs JSON.
     pub async fn post(&self, path: &str, body: Value) -> Reply {
-        let request = self.client.post(format!("{}{path}", self.gateway.url)).header("content-type", "application/json");
+        let request =
+            self.client.post(format!("{}{path}", self.gateway.url)).header("content-type", "application/json");
         reply(request.body(body.to_string())).await
     }
 
@@ -276,7 +277,8 @@ fn compare(book: &[Value], events: &[Value]) {
         *billed.entry(attempt.to_owned()).or_default() += usd(&line["usd"]);
     }
     for (attempt, usd) in &billed {
-        let account = accounts.get(attempt).unwrap_or_else(|| panic!("{attempt} was billed ${usd} and is not in the ledger"));
+        let account =
+            accounts.get(attempt).unwrap_or_else(|| panic!("{attempt} was billed ${usd} and is not in the ledger"));
         if account.ended && account.suspense.is_zero() {
             assert_eq!(account.spent, *usd, "{attempt}: the ledger and the book differ");
         } else {
@@ -302,7 +304,8 @@ impl Drop for World {
             scope
                 .spawn(move || {
                     let this = this;
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                    let runtime =
+                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                     this.0.client = reqwest_client();
                     runtime.block_on(this.0.audit());
                 })

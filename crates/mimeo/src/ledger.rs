@@ -85,8 +85,7 @@ impl Ledger {
         // One row per model: they may come from several.
         let mut by_model: BTreeMap<(&str, &str), (u32, Price)> = BTreeMap::new();
         for picture in pictures {
-            let (count, saved) =
-                by_model.entry((&picture.provider, &picture.model)).or_insert((0, Price::FREE));
+            let (count, saved) = by_model.entry((&picture.provider, &picture.model)).or_insert((0, Price::FREE));
             *count += 1;
             *saved = match (*saved, picture.cost) {
                 (Price::Known(sum), Price::Known(cost)) => Price::Known(sum + cost),

@@ -36,8 +36,8 @@ use crate::error::{Error, Kind, Result};
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
-use crate::route::{Plan, Routes};
 pub use crate::route::ModelListing;
+use crate::route::{Plan, Routes};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 
@@ -160,7 +160,8 @@ impl Pipeline {
             if order.call.cache.mode == CacheMode::OnlyIfCached {
                 return Err(not_cached(order.hand.lacking(pool.len())));
             }
-            let (leads, mut join) = match self.board(&order) { //                               ③
+            // ③
+            let (leads, mut join) = match self.board(&order) {
                 Seat::Lead(lead, join) => {
                     let stale = self.flights.landed() != landed_before;
                     self.depart(Arc::clone(&order), if stale { None } else { Some(pool) }, lead);
@@ -260,7 +261,8 @@ impl Pipeline {
     ) -> Answer {
         let call = &order.call;
         let pictures = order.hand.deal(pool, made).unwrap_or_default();
-        let is_new = |picture: &Delivered| made.iter().any(|m| m.picture.digest == picture.picture.digest && m.id == picture.id);
+        let is_new =
+            |picture: &Delivered| made.iter().any(|m| m.picture.digest == picture.picture.digest && m.id == picture.id);
         let (new, old): (Vec<Delivered>, Vec<Delivered>) = pictures.iter().cloned().partition(is_new);
         if !old.is_empty() {
             let layer = if source == Source::Join { Source::Join } else { Source::Hit };

@@ -45,9 +45,8 @@ impl Memory {
             .build()
             .ok()
             .filter(|_| bytes > 0);
-        let cache = options.map(|options| {
-            Cache::with_options(options, Bytes, DefaultHashBuilder::default(), Default::default())
-        });
+        let cache = options
+            .map(|options| Cache::with_options(options, Bytes, DefaultHashBuilder::default(), Default::default()));
         Memory { cache, largest: bytes / 4 }
     }
 

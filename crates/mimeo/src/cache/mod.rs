@@ -11,8 +11,8 @@ use crate::clock::{Clock, Millis};
 use crate::domain::{Delivered, Digest, ImageId, Picture};
 use crate::error::{Error, Result};
 use crate::store::{BlobRead, Refusal, Store, StoredPicture};
-pub use memory::Stored;
 use memory::Memory;
+pub use memory::Stored;
 pub use pool::Hand;
 use pool::Rotation;
 
@@ -44,7 +44,8 @@ impl Cache {
     /// bytes are missing or damaged is dropped, and so is made again by whoever needs it (I13).
     pub async fn look_up(&self, key: Digest, max_age: Option<Duration>) -> Result<Found> {
         let now = self.clock.now();
-        let not_before = max_age.map(|age| now.saturating_sub(Millis::try_from(age.as_millis()).unwrap_or(Millis::MAX)));
+        let not_before =
+            max_age.map(|age| now.saturating_sub(Millis::try_from(age.as_millis()).unwrap_or(Millis::MAX)));
         let lookup = self.store.lookup(key, now, not_before).await?;
         if let Some(refusal) = lookup.refusal {
             return Ok(Found::Refused(refusal));

@@ -75,7 +75,8 @@ async fn tour(arguments: &Arguments, data: &Path, colors: bool) -> Outcome {
         sandbox.url()
     );
     let config = Config::parse(&text, Path::new("demo.toml")).map_err(Failure::Config)?;
-    let blueprint = Blueprint::draw(config, &Environment::default(), Path::new("demo.toml")).map_err(Failure::Config)?;
+    let blueprint =
+        Blueprint::draw(config, &Environment::default(), Path::new("demo.toml")).map_err(Failure::Config)?;
     let app = App::open(blueprint, Clock::System)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}", listener.local_addr()?);
@@ -125,7 +126,8 @@ async fn visit(arguments: &Arguments, base: &str, colors: bool) -> Outcome {
     let kite = json!({ "model": "sandbox/standard", "prompt": "a red kite over a green hill", "size": "1024x1024" });
     let bar = ProgressBar::new(CROWD as u64);
     bar.set_style(
-        ProgressStyle::with_template("   {bar:40} {pos}/{len} answered").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ProgressStyle::with_template("   {bar:40} {pos}/{len} answered")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let crowd = (0..CROWD).map(|_| async {
         let shown = ask(client, base, &kite).await;
@@ -146,7 +148,8 @@ async fn visit(arguments: &Arguments, base: &str, colors: bool) -> Outcome {
     tell(&ask(client, base, &kite).await?)?;
 
     print(&heading("5. A route whose first provider is down"))?;
-    let hero = json!({ "model": "hero", "prompt": "a lighthouse at dawn, wide view", "size": "1536x1024", "explain": true });
+    let hero =
+        json!({ "model": "hero", "prompt": "a lighthouse at dawn, wide view", "size": "1536x1024", "explain": true });
     let routed = ask(client, base, &hero).await?;
     tell(&routed)?;
     for line in &routed.explain {

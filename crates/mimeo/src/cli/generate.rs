@@ -99,7 +99,11 @@ fn deliver(arguments: &Arguments, answer: &Answer) -> Outcome {
             }
             Some(path) if answer.pictures.len() == 1 => path.clone(),
             Some(path) => numbered(path, index + 1),
-            None => PathBuf::from(format!("{}.{}", picture.digest.to_string().get(..16).unwrap_or("picture"), picture.format)),
+            None => PathBuf::from(format!(
+                "{}.{}",
+                picture.digest.to_string().get(..16).unwrap_or("picture"),
+                picture.format
+            )),
         };
         std::fs::write(&path, &picture.bytes)
             .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;

@@ -116,7 +116,10 @@ pub fn main() -> ExitCode {
     let environment = Environment::of_process();
     // The demo shows a provider that is down on purpose; its warnings would only confuse.
     let quiet = matches!(arguments.command, Command::Demo(_)).then_some("error");
-    crate::telemetry::begin(environment.get("MIMEO_LOG").or(quiet), color(&environment, std::io::stderr().is_terminal()));
+    crate::telemetry::begin(
+        environment.get("MIMEO_LOG").or(quiet),
+        color(&environment, std::io::stderr().is_terminal()),
+    );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -58,9 +58,8 @@ pub(super) async fn run(arguments: Arguments, _: &Environment) -> Outcome {
         data.extend(object(read(path)?)?);
     }
     for setting in &arguments.set {
-        let (field, value) = setting
-            .split_once('=')
-            .ok_or_else(|| Failure::Usage(format!("--set {setting}: write FIELD=VALUE")))?;
+        let (field, value) =
+            setting.split_once('=').ok_or_else(|| Failure::Usage(format!("--set {setting}: write FIELD=VALUE")))?;
         data.insert(field.to_owned(), value_of(template, field, value));
     }
     let Some(output) = &arguments.output else { return Err(Failure::Usage("name a file with -o".into())) };

@@ -30,9 +30,9 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     let sandbox = embed_sandbox(&mut config).await.map_err(|error| Failure::Failed(error.to_string()))?;
     let blueprint = arguments.common.blueprint(config, environment)?;
     let app = App::open(blueprint, Clock::System)?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen")))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen"))
+    })?;
     let address = listener.local_addr()?;
     let terminated = terminated()?;
     eprintln!("listening on http://{address}");

@@ -57,12 +57,7 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Server {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            public_url: None,
-            max_body_mb: 32,
-            drain_s: 300,
-        }
+        Server { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None, max_body_mb: 32, drain_s: 300 }
     }
 }
 

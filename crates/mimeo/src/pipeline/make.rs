@@ -34,7 +34,8 @@ impl Pipeline {
         let mut trail = Vec::new();
         let mut purse = Purse::new(order.call.max_spend);
         let mut last = None;
-        for candidate in &order.plan.candidates { //                                            ④
+        // ④
+        for candidate in &order.plan.candidates {
             let missing = count - made.len() as u32;
             let (pictures, fault) = match &candidate.maker {
                 Maker::Template => (self.render(order, candidate).await?, None),
@@ -49,8 +50,8 @@ impl Pipeline {
                 return Ok((made, trail));
             };
             trail.push(format!("{}: {fault}", candidate.name));
-            let may_go_on = fault.kind.may_fail_over()
-                || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
+            let may_go_on =
+                fault.kind.may_fail_over() || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
             last = Some(error);
             if !may_go_on {
                 break;
@@ -80,9 +81,9 @@ impl Pipeline {
             // By far the most common case needs no tasks.
             [(n, price)] => vec![(*price, self.call(order, account, *n, *price, lead).await)],
             _ => {
-                let calls = calls.iter().map(|(n, price)| async {
-                    (*price, self.call(order, account, *n, *price, lead).await)
-                });
+                let calls = calls
+                    .iter()
+                    .map(|(n, price)| async { (*price, self.call(order, account, *n, *price, lead).await) });
                 join_all(calls).await
             }
         };
@@ -96,7 +97,8 @@ impl Pipeline {
                         purse.put_back(price);
                     }
                     // The one that forbids going on matters most.
-                    if worst.as_ref().is_none_or(|(known, _)| known.kind.may_fail_over() && !fault.kind.may_fail_over()) {
+                    if worst.as_ref().is_none_or(|(known, _)| known.kind.may_fail_over() && !fault.kind.may_fail_over())
+                    {
                         worst = Some((fault, error));
                     }
                 }
@@ -129,7 +131,8 @@ impl Pipeline {
         let fault = match outcome {
             Ok(generated) => {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
-                match admit(&generated) { //                                                    ⑦
+                // ⑦
+                match admit(&generated) {
                     Ok(pictures) => {
                         let made = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
                         return Ok(Ok(made));

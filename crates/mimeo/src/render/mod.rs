@@ -270,8 +270,7 @@ impl Inner {
             .collect::<HashMap<Arc<str>, ImageSource>>();
         let rem = REM * unit(template, size);
         let fonts = self.fonts.fonts().map_err(|fault| RenderError::Engine(fault.to_string()))?;
-        Page::new(&html, images, fonts, in_pixels(size, scale), rem, scale)
-            .map_err(|message| failed(None, message))
+        Page::new(&html, images, fonts, in_pixels(size, scale), rem, scale).map_err(|message| failed(None, message))
     }
 }
 

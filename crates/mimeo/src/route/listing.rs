@@ -129,5 +129,9 @@ pub fn examples(model: &Model) -> Value {
     if steps.is_empty() {
         return json!(price(None));
     }
-    steps.into_iter().map(|quality| (quality.clone(), json!(price(Some(quality))))).collect::<serde_json::Map<_, _>>().into()
+    steps
+        .into_iter()
+        .map(|quality| (quality.clone(), json!(price(Some(quality)))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

@@ -220,7 +220,9 @@ impl Routes {
         if let Some(model) = model {
             return Err(Error::bad(
                 "model",
-                format!("`template` and `model` = {model} exclude each other: a template is drawn here. Leave `model` out."),
+                format!(
+                    "`template` and `model` = {model} exclude each other: a template is drawn here. Leave `model` out."
+                ),
             ));
         }
         if call.n != 1 {
@@ -251,8 +253,7 @@ impl Routes {
         })?;
         let data = self.renderer.canonical_data(&wanted.id, &wanted.data).map_err(|error| data_error(&error))?;
         let mut request = call.request.clone();
-        request.template =
-            Some(TemplateCall { id: wanted.id.clone(), version: template.version.clone(), data });
+        request.template = Some(TemplateCall { id: wanted.id.clone(), version: template.version.clone(), data });
         // What is spelled out and what is left out are one request here too.
         request.output_format = request.output_format.filter(|format| *format != crate::domain::Format::Png);
         if request.size == crate::domain::Size::Exact(template.width, template.height) {
@@ -260,8 +261,7 @@ impl Routes {
         }
         request.moderation = None;
         let name = format!("{TEMPLATE}/{}", wanted.id);
-        let candidate =
-            Candidate { identity: name.clone(), name, maker: Maker::Template, request, renamed_from: None };
+        let candidate = Candidate { identity: name.clone(), name, maker: Maker::Template, request, renamed_from: None };
         Ok(Plan {
             candidates: vec![candidate],
             dropped: Vec::new(),

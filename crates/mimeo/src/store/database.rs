@@ -40,7 +40,9 @@ pub enum StoreError {
         cause: String,
     },
     /// The database was written by a newer Mimeo.
-    #[error("{path} was written by a newer Mimeo (schema {found}, this one knows {known}): upgrade, or use another folder")]
+    #[error(
+        "{path} was written by a newer Mimeo (schema {found}, this one knows {known}): upgrade, or use another folder"
+    )]
     Newer {
         /// The database file.
         path: String,
@@ -227,7 +229,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
@@ -324,7 +327,8 @@ mod tests {
         };
         let (a, twice, b) = tokio::join!(set("a", 1), set("purge_epoch", 1), set("b", 2));
         assert!(a.is_ok() && b.is_ok() && twice.is_err());
-        let count = database.read(|c| c.query_row("SELECT count(*) FROM meta", [], |r| r.get::<_, i64>(0))).await.unwrap();
+        let count =
+            database.read(|c| c.query_row("SELECT count(*) FROM meta", [], |r| r.get::<_, i64>(0))).await.unwrap();
         assert_eq!(count, 3);
     }
 

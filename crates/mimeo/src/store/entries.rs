@@ -219,9 +219,10 @@ impl Store {
                      WHERE (?1 IS NULL OR e.key = ?1) AND (?2 IS NULL OR e.tenant = ?2)
                        AND (?3 IS NULL OR e.expires_ms <= ?3)",
                 )?;
-                let rows = victims.query_map(params![filter.key.map(|k| k.0), filter.tenant, filter.expired_by], |row| {
-                    Ok((row.get::<_, [u8; 16]>(0)?, Digest(row.get(1)?)))
-                })?;
+                let rows = victims
+                    .query_map(params![filter.key.map(|k| k.0), filter.tenant, filter.expired_by], |row| {
+                        Ok((row.get::<_, [u8; 16]>(0)?, Digest(row.get(1)?)))
+                    })?;
                 let victims = rows.collect::<Result<Vec<_>, _>>()?;
                 for (id, _) in &victims {
                     c.execute("DELETE FROM entries WHERE picture = ?1", [id])?;
@@ -272,7 +273,11 @@ pub(super) fn write_refusal(c: &Connection, key: Digest, refusal: &Refusal) -> r
 }
 
 /// Adds picture rows and, with `entry`, lets them answer its key after those that do already.
-pub(super) fn put_pictures(c: &Connection, pictures: &[NewPicture], entry: Option<&EntryWrite>) -> rusqlite::Result<()> {
+pub(super) fn put_pictures(
+    c: &Connection,
+    pictures: &[NewPicture],
+    entry: Option<&EntryWrite>,
+) -> rusqlite::Result<()> {
     if let Some(entry) = entry {
         if entry.replace {
             c.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([entry.key.0])?;
@@ -309,7 +314,14 @@ pub(super) fn put_pictures(c: &Connection, pictures: &[NewPicture], entry: Optio
                 "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms)
                  SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6 FROM entries WHERE key = ?1",
             )?
-            .execute(params![entry.key.0, row.id.to_bytes(), new.tenant, entry.label, row.created_ms, entry.expires_ms])?;
+            .execute(params![
+                entry.key.0,
+                row.id.to_bytes(),
+                new.tenant,
+                entry.label,
+                row.created_ms,
+                entry.expires_ms
+            ])?;
         }
     }
     Ok(())

@@ -14,8 +14,8 @@ mod report;
 use std::path::{Path, PathBuf};
 
 pub use blobs::{BlobRead, Blobs};
-pub use database::StoreError;
 use database::Database;
+pub use database::StoreError;
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
 pub use money::{AttemptState, BudgetLimit, Finish, NewAttempt, OpenAttempt, Reserved, Saving, Settlement, Subject};

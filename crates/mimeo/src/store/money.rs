@@ -249,12 +249,7 @@ impl Store {
     /// Ends the attempts of dead processes: what was not sent is released, what was sent is unknown and
     /// goes to suspense. Returns how many there were of each.
     pub async fn recover(&self, now: Millis) -> Result<(u32, u32), StoreError> {
-        let open = self
-            .database
-            .read(|c| {
-                open_attempts(c, "state IN ('reserved', 'sending', 'accepted')")
-            })
-            .await?;
+        let open = self.database.read(|c| open_attempts(c, "state IN ('reserved', 'sending', 'accepted')")).await?;
         let mut dead = Vec::new();
         let mut known = std::collections::BTreeMap::new();
         for (owner, attempt) in open {
