@@ -500,6 +500,34 @@ async fn only_what_a_pool_lacks_is_made() {
     }
 }
 
+/// Many at once with different wishes pay for the largest wish, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_fills_a_pool_once() {
+    let world = World::new().await;
+    let ask = |prompt: &str, n: u32, variants: u32| {
+        let cache = json!({ "variants": variants });
+        world.generate(kite(&json!({ "prompt": format!("{prompt} [[latency=40]]"), "n": n, "cache": cache })))
+    };
+    let rotation = futures_util::future::join_all((0..24).map(|_| ask("rotation", 1, 3))).await;
+    let mut counts = std::collections::BTreeMap::<Vec<u8>, u32>::new();
+    for reply in rotation {
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        *counts.entry(reply.pictures().remove(0)).or_default() += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [8, 8, 8], "each picture goes to a third of the crowd");
+    assert_eq!(world.book().await.len(), 3);
+
+    let sizes = [1, 4, 2, 5, 1, 3, 5, 2];
+    let replies = futures_util::future::join_all(sizes.map(|n| ask("sizes", n, 1))).await;
+    for (n, reply) in sizes.iter().zip(&replies) {
+        let pictures = reply.pictures();
+        assert_eq!(pictures.len(), *n as usize);
+        assert_eq!(pictures[0], replies[0].pictures()[0]);
+        assert!((1..pictures.len()).all(|i| !pictures[..i].contains(&pictures[i])), "all are different");
+    }
+    assert_eq!(world.book().await.len(), 3 + 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn why_and_for_whom_is_told() {
     let world = World::with("[routes.two]\ncandidates = ['sandbox/standard', 'openai/gpt-image-2@low']\n").await;
