@@ -188,6 +188,9 @@ async fn broken_bodies_are_told_apart() {
     }
     let latin = send(&world, GENERATIONS, json_type, &b"{\"prompt\": \"\xff\xfe\"}"[..]).await;
     assert_eq!(latin.status, 400, "{}", latin.body);
+    let half = send(&world, GENERATIONS, json_type, r#"{"model":"sandbox/draft","prompt":"half of \ud83d"}"#).await;
+    assert_fault(&half, 400, "prompt", "invalid_type");
+    assert!(half.message().contains("not Unicode"), "{}", half.message());
     let twice = send(&world, GENERATIONS, json_type, r#"{"prompt":"a","prompt":"b"}"#).await;
     assert_fault(&twice, 400, "prompt", "duplicate_parameter");
     let deep = format!("{{\"prompt\":\"x\",\"data\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));

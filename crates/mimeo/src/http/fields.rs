@@ -326,6 +326,8 @@ fn kind_of(sent: &Sent<'_>) -> &'static str {
         Sent::Text(_) => "other text",
         Sent::Nested(_) => "an object",
         Sent::Json(raw) => match raw.get().as_bytes().first() {
+            // Half of a surrogate pair, as some languages' strings can hold it.
+            Some(b'"') if string(sent).is_none() => "a string that is not Unicode",
             Some(b'"') => "a string",
             Some(b'{') => "an object",
             Some(b'[') => "an array",
