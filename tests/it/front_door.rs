@@ -517,7 +517,9 @@ async fn a_crowd_fills_a_pool_once() {
         assert_eq!(reply.status, 200, "{}", reply.body);
         *counts.entry(reply.pictures().remove(0)).or_default() += 1;
     }
-    assert_eq!(counts.into_values().collect::<Vec<_>>(), [8, 8, 8], "each picture goes to a third of the crowd");
+    // Whoever finds its place empty gets what is made for it, wherever that will stand: about a third each.
+    let counts: Vec<u32> = counts.into_values().collect();
+    assert!(counts.len() == 3 && counts.iter().all(|count| (6..=10).contains(count)), "{counts:?}");
     assert_eq!(world.book().await.len(), 3);
 
     let sizes = [1, 4, 2, 5, 1, 3, 5, 2];

@@ -38,14 +38,9 @@ impl Rotation {
         let start = if variants <= 1 {
             0
         } else {
-            let position = match self.positions.get(&key) {
-                Some(position) => position,
-                None => {
-                    // Two at once may both insert; the one that is looked up afterwards counts.
-                    self.positions.insert(key, Arc::default());
-                    self.positions.get(&key).unwrap_or_default()
-                }
-            };
+            let fresh = || Ok::<_, std::convert::Infallible>(Arc::default());
+            // One position per ring, also for two who come first at once.
+            let Ok(position) = self.positions.get_or_insert_with(&key, fresh);
             position.fetch_add(u64::from(n), Ordering::Relaxed)
         };
         Hand { places: (0..u64::from(n)).map(|i| ((start + i) % ring) as usize).collect() }
