@@ -81,8 +81,8 @@ fn streamed(prompt: &str) -> Value {
 async fn addresses_of_everything() {
     let world = World::new().await;
     for body in [
-        json!({ "model": "sandbox/standard", "prompt": "a kite", "size": "64x64", "n": 2 }),
-        json!({ "model": "openai/gpt-image-2", "prompt": "a kite", "size": "64x64", "output_format": "jpeg" }),
+        json!({ "model": "sandbox/standard", "prompt": "a kite", "size": "64x64" }),
+        json!({ "model": "openai/gpt-image-2", "prompt": "a kite", "size": "64x64", "output_format": "jpeg", "n": 2 }),
         json!({ "model": "compatible/any", "prompt": "a kite", "size": "64x64", "output_format": "webp" }),
         json!({ "template": "quote", "data": { "quote": "Draw once, print many." } }),
     ] {
