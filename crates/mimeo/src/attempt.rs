@@ -38,6 +38,10 @@ pub struct Attempt {
     pub subject: Subject,
     /// What the provider delivered, or how it failed.
     pub result: Result<Generated, Fault>,
+    /// How long it took to set the money aside and to wait for the account's limits.
+    pub reserving: Duration,
+    /// How long the provider took, to the last byte.
+    pub calling: Duration,
 }
 
 impl Attempts {
@@ -58,6 +62,7 @@ impl Attempts {
         expected: Price,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Attempt> {
+        let started = Instant::now();
         let id = job.attempt;
         let subject = subject(call, &provider.name, &job.model.id, job.n);
         let gate = self.gate(&provider.name, provider.limits);
@@ -75,8 +80,9 @@ impl Attempts {
                 pass
             }
         };
+        let sending = Instant::now();
         let result = provider.submit(job, progress).await;
-        Ok(Attempt { id, expected, subject, result })
+        Ok(Attempt { id, expected, subject, result, reserving: sending - started, calling: sending.elapsed() })
     }
 
     /// Writes how an attempt ended, what it cost and what it made, in one transaction.

@@ -53,6 +53,8 @@ struct Landed {
     made: Vec<Delivered>,
     /// What was tried, for `explain`.
     trail: Vec<String>,
+    /// Milliseconds per phase of the call that took longest.
+    laps: Vec<(&'static str, f64)>,
 }
 
 /// Everything that a request passes through.
@@ -177,6 +179,7 @@ impl Pipeline {
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
             if leads {
+                laps.extend(&landed.laps);
                 let source = if order.reads_cache() { Source::Miss } else { Source::Bypass };
                 return Ok(self.answer(&order, source, &landed.pool, &landed.made, &landed.trail, laps)); // ⑨
             }
@@ -243,10 +246,9 @@ impl Pipeline {
         };
         let count = order.hand.lacking(pool.len());
         if count == 0 {
-            return Ok(Landed { pool, made: Vec::new(), trail: Vec::new() });
+            return Ok(Landed { pool, made: Vec::new(), trail: Vec::new(), laps: Vec::new() });
         }
-        let (made, trail) = self.make(order, count, lead).await?;
-        Ok(Landed { pool, made, trail })
+        self.make(order, count, lead, pool).await
     }
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
@@ -418,6 +420,21 @@ impl Laps {
         let now = Instant::now();
         self.laps.push((name, (now - self.last).as_secs_f64() * 1000.0));
         self.last = now;
+    }
+
+    /// Adds a lap that somebody else measured.
+    fn put(&mut self, name: &'static str, took: Duration) {
+        self.laps.push((name, took.as_secs_f64() * 1000.0));
+        self.last = Instant::now();
+    }
+
+    /// Adds what was measured inside of the last lap.
+    fn extend(&mut self, inner: &[(&'static str, f64)]) {
+        self.laps.extend_from_slice(inner);
+    }
+
+    fn total(&self) -> f64 {
+        self.laps.iter().map(|(_, milliseconds)| milliseconds).sum()
     }
 
     fn done(self) -> Vec<(&'static str, f64)> {

@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 
-use super::{Landing, Order, Pipeline, Purse};
+use super::{Landed, Landing, Laps, Order, Pipeline, Purse};
 use crate::attempt::Attempt;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
@@ -23,14 +23,16 @@ struct Account<'a> {
 }
 
 impl Pipeline {
-    /// Makes `count` pictures. Returns them with what was tried.
+    /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
     pub(super) async fn make(
         &self,
         order: &Order,
         count: u32,
         lead: &Lead<Landing>,
-    ) -> Result<(Vec<Delivered>, Vec<String>)> {
+        pool: Vec<Delivered>,
+    ) -> Result<Landed> {
         let mut made = Vec::new();
+        let mut laps = Laps::new();
         let mut trail = Vec::new();
         let mut purse = Purse::new(order.call.max_spend);
         let mut last = None;
@@ -41,13 +43,13 @@ impl Pipeline {
                 Maker::Template => (self.render(order, candidate).await?, None),
                 Maker::Provider(provider, model) => {
                     let source = Account { candidate, provider, model };
-                    self.ask(order, source, missing, &mut purse, lead).await?
+                    self.ask(order, source, missing, &mut purse, lead, &mut laps).await?
                 }
             };
             made.extend(pictures);
             let Some((fault, error)) = fault else {
                 trail.push(format!("{}: made {missing}", candidate.name));
-                return Ok((made, trail));
+                return Ok(Landed { pool, made, trail, laps: laps.done() });
             };
             trail.push(format!("{}: {fault}", candidate.name));
             let may_go_on =
@@ -69,6 +71,7 @@ impl Pipeline {
         missing: u32,
         purse: &mut Purse,
         lead: &Lead<Landing>,
+        laps: &mut Laps,
     ) -> Result<(Vec<Delivered>, Option<(Fault, Error)>)> {
         let batches = batches(missing, account.model.max_n);
         let mut calls = Vec::with_capacity(batches.len());
@@ -89,7 +92,10 @@ impl Pipeline {
         };
         let mut made = Vec::new();
         let mut worst: Option<(Fault, Error)> = None;
-        for (price, result) in results {
+        for (price, (result, took)) in results {
+            if took.total() > laps.total() {
+                *laps = took;
+            }
             match result? {
                 Ok(pictures) => made.extend(pictures),
                 Err((fault, error)) => {
@@ -115,6 +121,20 @@ impl Pipeline {
         n: u32,
         expected: Price,
         lead: &Lead<Landing>,
+    ) -> (Result<Result<Vec<Delivered>, (Fault, Error)>>, Laps) {
+        let mut laps = Laps::new();
+        let outcome = self.one_call(order, account, n, expected, lead, &mut laps).await;
+        (outcome, laps)
+    }
+
+    async fn one_call(
+        &self,
+        order: &Order,
+        account: Account<'_>,
+        n: u32,
+        expected: Price,
+        lead: &Lead<Landing>,
+        laps: &mut Laps,
     ) -> Result<Result<Vec<Delivered>, (Fault, Error)>> {
         let tell = |progress: Progress| lead.tell(progress);
         let Account { candidate, provider, model } = account;
@@ -127,14 +147,18 @@ impl Pipeline {
             partials: order.call.stream,
         };
         let mut attempt = self.attempts.make(&order.call, provider, &job, expected, &tell).await?; // ⑤ ⑥
+        laps.put("reserve", attempt.reserving);
+        laps.put("provider", attempt.calling);
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
         let fault = match outcome {
             Ok(generated) => {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
-                // ⑦
-                match admit(&generated) {
+                let admitted = admit(&generated).await; //                                     ⑦
+                laps.lap("admit");
+                match admitted {
                     Ok(pictures) => {
                         let made = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
+                        laps.lap("store");
                         return Ok(Ok(made));
                     }
                     Err(mut fault) => {
@@ -289,15 +313,24 @@ pub(super) fn row(order: &Order, delivered: &Delivered, attempt: Option<&Attempt
     })
 }
 
+/// Bytes from which on pictures are examined on a thread that may block: about two milliseconds of work.
+const LARGE: usize = 8 << 20;
+
 /// ⑦ Are these bytes pictures? All of them must be.
-fn admit(generated: &Generated) -> Result<Vec<Picture>, Fault> {
-    if generated.pictures.is_empty() {
+async fn admit(generated: &Generated) -> Result<Vec<Picture>, Fault> {
+    let pictures = generated.pictures.clone();
+    if pictures.is_empty() {
         return Err(Fault::new(FaultKind::BadAnswer, "it holds no picture"));
     }
-    let admit = |bytes: &bytes::Bytes| {
-        media::examine(bytes.clone()).map_err(|bad| Fault::new(FaultKind::BadAnswer, bad.to_string()))
+    let is_large = pictures.iter().map(bytes::Bytes::len).sum::<usize>() >= LARGE;
+    let examine = move || pictures.into_iter().map(media::examine).collect::<Result<Vec<_>, _>>();
+    let examined = if is_large {
+        let unexamined = |lost: tokio::task::JoinError| Fault::new(FaultKind::BadAnswer, lost.to_string());
+        tokio::task::spawn_blocking(examine).await.map_err(unexamined)?
+    } else {
+        examine()
     };
-    generated.pictures.iter().map(admit).collect()
+    examined.map_err(|bad| Fault::new(FaultKind::BadAnswer, bad.to_string()))
 }
 
 /// `count` split into calls of at most `max`.

@@ -225,7 +225,8 @@ impl Store {
             .write(move |c| {
                 end(c, finish.id, finish.state, &finish.subject, finish.expected, finish.settlement, finish.at_ms)?;
                 if let Some(fault) = &finish.fault {
-                    c.execute("UPDATE attempts SET fault = ?2 WHERE id = ?1", params![finish.id.to_bytes(), fault])?;
+                    c.prepare_cached("UPDATE attempts SET fault = ?2 WHERE id = ?1")?
+                        .execute(params![finish.id.to_bytes(), fault])?;
                 }
                 if let Some((key, refusal)) = &finish.refusal {
                     write_refusal(c, *key, refusal)?;
