@@ -503,6 +503,30 @@ async fn only_what_a_pool_lacks_is_made() {
     }
 }
 
+/// The answer of a repetition is the first answer, picture by picture, also where each picture is a call of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_pictures_come_back_in_their_order() {
+    let world = World::new().await;
+    for turn in 0..8 {
+        let prompt = format!("four kites, {turn}");
+        let ask = |more: Value| {
+            let mut body = kite(&json!({ "prompt": prompt, "n": 4 }));
+            body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+            world.generate(body)
+        };
+        let first = ask(json!({})).await.expect(200).pictures();
+        let again = ask(json!({})).await.expect(200);
+        assert_eq!(again.cache(), "hit");
+        assert!(again.pictures() == first, "turn {turn}: the same pictures in another order");
+        assert!(ask(json!({ "n": 1 })).await.expect(200).pictures()[0] == first[0]);
+        let fresh = ask(json!({ "cache": { "mode": "no-cache" } })).await.expect(200).pictures();
+        let kept = ask(json!({})).await.expect(200);
+        assert_eq!(kept.cache(), "hit", "turn {turn}: all four replaced what was stored");
+        assert!(kept.pictures() == fresh, "turn {turn}");
+    }
+    assert_eq!(world.book().await.len(), 64);
+}
+
 /// Many at once with different wishes pay for the largest wish, and no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_fills_a_pool_once() {

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::{Common, Failure, Outcome, color, print};
-use crate::app::{App, embed_sandbox};
+use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::domain::{Answer, CachePolicy, Call, Caller, ImageRequest, Price, Size};
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     let mut config = arguments.common.config(None)?;
-    let sandbox = embed_sandbox(&mut config).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let sandbox = arguments.common.sandbox(&mut config, environment).await?;
     let app = App::open(arguments.common.blueprint(config, environment)?, Clock::System)?;
     app.recover().await?;
     let progress = if color(environment, true) { ProgressBar::new_spinner() } else { ProgressBar::hidden() };

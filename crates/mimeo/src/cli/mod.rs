@@ -198,6 +198,17 @@ impl Common {
         })
     }
 
+    /// Starts the simulated provider, if the configuration wants one in this process. Everything else is
+    /// checked first: a bad configuration leaves nothing behind.
+    async fn sandbox(
+        &self,
+        config: &mut Config,
+        environment: &Environment,
+    ) -> Result<Option<mimeo_sandbox::Sandbox>, Failure> {
+        self.blueprint(config.clone(), environment)?;
+        crate::app::embed_sandbox(config).await.map_err(|error| Failure::Failed(error.to_string()))
+    }
+
     /// The store alone, for commands that only look.
     fn store(&self) -> Result<crate::store::Store, Failure> {
         let config = self.config(None)?;

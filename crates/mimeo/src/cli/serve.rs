@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{Common, Failure, Outcome};
-use crate::app::{App, embed_sandbox};
+use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{ConfigFault, Environment, check::unprotected};
 
@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         let message = unprotected(&listen.to_string());
         return Err(Failure::Config(vec![ConfigFault::file(&arguments.common.file(), message)]));
     }
-    let sandbox = embed_sandbox(&mut config).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let sandbox = arguments.common.sandbox(&mut config, environment).await?;
     let blueprint = arguments.common.blueprint(config, environment)?;
     let app = App::open(blueprint, Clock::System)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| {

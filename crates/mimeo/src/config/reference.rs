@@ -43,7 +43,13 @@ fn rows(out: &mut String, schema: &Value, target: &Value, prefix: &str) {
             continue;
         }
         let default = match property.get("default") {
-            Some(Value::Null) | None if required.contains(&key.as_str()) => "required".to_owned(),
+            Some(Value::Null) | None if required.contains(&key.as_str()) => {
+                if prefix.is_empty() {
+                    "required".to_owned()
+                } else {
+                    format!("required in `{}`", prefix.trim_end_matches('.'))
+                }
+            }
             Some(Value::Null) | None => "–".to_owned(),
             Some(value) => format!("`{value}`"),
         };

@@ -110,6 +110,16 @@ impl Pipeline {
                 }
             }
         }
+        // Whoever asks again gets them in the order in which they were written down.
+        if calls.len() > 1
+            && order.stores()
+            && let Ok(stored) = self.store.lookup(order.key, self.clock.now(), None).await
+        {
+            let stored = stored.pictures;
+            made.sort_by_key(|delivered| {
+                stored.iter().position(|row| Some(row.id) == delivered.id).unwrap_or(usize::MAX)
+            });
+        }
         Ok((made, worst))
     }
 
@@ -283,7 +293,7 @@ impl Order {
         self.stores().then(|| EntryWrite {
             key: self.key,
             label: format!("{} {}", candidate.request.operation.name(), candidate.name),
-            replace: !self.reads_cache(),
+            replace: (!self.reads_cache()).then_some(self.call.id),
             expires_ms: lifetime.map(|l| now.saturating_add(Millis::try_from(l.as_millis()).unwrap_or(Millis::MAX))),
         })
     }

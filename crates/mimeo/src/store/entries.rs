@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
 use super::{Store, StoreError};
 use crate::clock::Millis;
-use crate::domain::{AttemptId, Digest, Format, ImageId, Price, Usage, Usd};
+use crate::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usage, Usd};
 
 /// A picture row: everything about a stored picture but its bytes.
 #[derive(Clone, Debug)]
@@ -56,8 +56,8 @@ pub struct EntryWrite {
     pub key: Digest,
     /// For listings: never the prompt.
     pub label: String,
-    /// True drops what answered the key before.
-    pub replace: bool,
+    /// Drops what answered the key before this request, whose pictures may come from several attempts.
+    pub replace: Option<RequestId>,
     /// When the new pictures stop answering; `None` is never.
     pub expires_ms: Option<Millis>,
 }
@@ -279,8 +279,12 @@ pub(super) fn put_pictures(
     entry: Option<&EntryWrite>,
 ) -> rusqlite::Result<()> {
     if let Some(entry) = entry {
-        if entry.replace {
-            c.prepare_cached("DELETE FROM entries WHERE key = ?1")?.execute([entry.key.0])?;
+        if let Some(request) = entry.replace {
+            c.prepare_cached(
+                "DELETE FROM entries WHERE key = ?1 AND picture NOT IN
+                   (SELECT p.id FROM pictures p JOIN attempts a ON a.id = p.attempt WHERE a.request = ?2)",
+            )?
+            .execute(params![entry.key.0, request.to_bytes()])?;
         }
         c.prepare_cached("DELETE FROM refusals WHERE key = ?1")?.execute([entry.key.0])?;
     }
