@@ -57,9 +57,6 @@ struct Arguments {
     /// Pictures that pass through for the memory section [default: 10000, with --quick 300]
     #[arg(long, value_name = "N")]
     memory: Option<usize>,
-    /// First fill the free memory with a cached file, as it is on a machine that has been up for a while
-    #[arg(long)]
-    fill_memory: bool,
     /// Folder for all data, removed at the end. What commits cost depends on its disk [default: the system's for
     /// temporary files]
     #[arg(long, value_name = "DIR")]
@@ -147,11 +144,13 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     let world = World::begin(mimeo, &parent, arguments.quick).await?;
     let mut results = Results { json: arguments.json, tables: Vec::new(), checks: Vec::new() };
     let mut machine = machine(&world);
-    if arguments.fill_memory {
-        eprintln!("filling the free memory with a cached file …");
-        world.fill_memory()?;
-        machine.push("free memory was filled with a cached file at the start".to_owned());
-    }
+    let [fresh, again] = world.write_rates()?;
+    machine.push(format!(
+        "files without sync: {fresh:.0} MB/s into fresh memory, {again:.0} MB/s into memory in use; 4 MB take {:.1} ms \
+         and {:.1} ms",
+        LARGE.bytes as f64 / 1e3 / fresh,
+        LARGE.bytes as f64 / 1e3 / again
+    ));
     results.say(&machine.join("\n"));
     results.say("");
     let peers = if arguments.peers { peers::start(&world, arguments.peers_dir.as_deref()).await? } else { Vec::new() };
@@ -210,14 +209,12 @@ async fn misses_and_throughput(
 ) -> Result<()> {
     let (mut misses, mut disk) = (misses::table(), misses::disk_table());
     let mut throughput = throughput::table();
-    let plan = |latency, each| throughput::Plan { latency, each };
     // Each plan takes about three seconds per round.
-    let plans = [
-        (SMALL, [plan(200, 15), plan(0, 60)]),
-        (MEDIUM, [plan(200, 15), plan(0, 30)]),
-        (LARGE, [plan(1000, 4), plan(0, 5)]),
-    ];
-    for (size, plans) in plans {
+    let plans = |latency, slow, fast| {
+        let plan = |latency, varies, each| throughput::Plan { latency, varies, each };
+        [plan(latency, true, slow), plan(latency, false, slow), plan(0, false, fast)]
+    };
+    for (size, plans) in [(SMALL, plans(200, 14, 60)), (MEDIUM, plans(200, 14, 30)), (LARGE, plans(1000, 4, 5))] {
         if !wants(Section::Misses) && !wants(Section::Throughput) {
             break;
         }

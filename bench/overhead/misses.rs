@@ -98,7 +98,7 @@ pub async fn measure(
             ms(median(&own.times)),
             ms(quantile(&own.times, 0.95)),
             ms(median(&own.added)),
-            ms(quantile(&own.times, 0.95) - quantile(&direct, 0.95)),
+            if name == DIRECT { Cell::Empty } else { ms(quantile(&own.times, 0.95) - quantile(&direct, 0.95)) },
             ms(own.cpu / own.times.len() as f64),
             own.rss.map_or(Cell::Empty, |rss| Cell::Number(rss, 1)),
         ]);

@@ -36,8 +36,9 @@ pub async fn start(world: &World, folder: Option<&Path>) -> Result<Vec<Way>> {
 async fn litellm(world: &World, folder: &Path) -> Result<Way> {
     let port = free_port()?;
     let config = world.folder().join("litellm.yaml");
+    // Under a name that it does not know, it would refuse `response_format`. The sandbox takes every name.
     let text = format!(
-        "model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/{MODEL}\n      \
+        "model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/dall-e-3\n      \
          api_base: {}\n      api_key: sk-simulated\n",
         world.api()
     );

@@ -2,7 +2,7 @@
 //! compared with one another.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
+use tokio::time::Instant;
 
 use crate::Result;
 use crate::client::{Connection, Target};
-use crate::process::{Folder, Process, free_gb, output};
+use crate::process::{Folder, Process, output};
 
 /// The provider's model; its name says its price.
 const MODEL: &str = "flat-0.002";
@@ -185,23 +186,23 @@ impl World {
         output(&mut Command::new("sync"));
     }
 
-    /// Fills the memory that is free with a cached file, as it is on a machine that has been up for a while. Many
-    /// virtual machines get their memory page by page when it is first touched, which takes longer than all that a
-    /// gateway does; new files then pay for that instead of reusing what old ones leave.
-    pub fn fill_memory(&self) -> Result<()> {
-        let text = fs::read_to_string("/proc/meminfo")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).unwrap_or_default();
-        let kib: usize = line.split_whitespace().next().unwrap_or_default().parse()?;
-        if free_gb(self.folder()) < kib as f64 * 1024.0 / 1e9 + 20.0 {
-            return Err("there is not enough disk to fill the memory with a cached file".into());
+    /// How fast files can be written without any sync, in MB/s: to memory that was free, and again to the memory that
+    /// the file has by then. Many virtual machines get their memory page by page when it is first touched, and then the
+    /// first number is a fraction of the second: it bounds everything that stores new files.
+    pub fn write_rates(&self) -> Result<[f64; 2]> {
+        let piece = vec![0x5A; 4 << 20];
+        let mut rates = [0.0; 2];
+        // It stays until the end: its memory would be used for the next files, and show them better than they are.
+        let mut file = fs::File::create(self.folder().join("rate"))?;
+        for rate in &mut rates {
+            file.rewind()?;
+            let start = Instant::now();
+            for _ in 0..64 {
+                file.write_all(&piece)?;
+            }
+            *rate = 64.0 * piece.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
         }
-        let mut file = fs::File::create(self.folder().join("filler"))?;
-        let piece = vec![0x5A; 1 << 20];
-        for _ in 0..kib / 1024 {
-            file.write_all(&piece)?;
-        }
-        file.sync_data()?;
-        Ok(())
+        Ok(rates)
     }
 
     /// Requests that the sandbox has billed so far.
