@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -66,6 +66,8 @@ pub struct Connection {
     address: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
     // Owns the task that moves the bytes.
+    /// Milliseconds that the last call spent on being made durable, as the gateway says in `server-timing`.
+    pub commits: f64,
     _driver: JoinSet<()>,
 }
 
@@ -80,7 +82,7 @@ impl Connection {
             // Its end shows in the next request.
             let _ = connection.await;
         });
-        Ok(Self { address, sender, _driver: driver })
+        Ok(Self { address, sender, commits: 0.0, _driver: driver })
     }
 
     /// Sends `request` and reads the answer to its end; returns how long that took. The answer must be a 200 with
@@ -107,6 +109,7 @@ impl Connection {
             let message = format!("an answer of {length} bytes: at least {least} expected, {said:?} announced");
             return Err(message.into());
         }
+        self.commits = commits(&head.headers);
         Ok(time)
     }
 
@@ -165,4 +168,15 @@ pub async fn burst(address: SocketAddr, rows: Vec<Vec<Request<Full<Bytes>>>>, le
     }
     burst.seconds = start.elapsed().as_secs_f64();
     Ok(burst)
+}
+
+/// The phases `reserve` and `store` of a `server-timing` header: what a gateway waits for until the intent, the
+/// picture and the settlement are as durable as they are to be. Zero where nobody says it.
+fn commits(headers: &HeaderMap) -> f64 {
+    let timing = headers.get("server-timing").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let phase = |entry: &str| {
+        let (name, time) = entry.trim().split_once(";dur=")?;
+        matches!(name, "reserve" | "store").then(|| time.parse::<f64>().ok())?
+    };
+    timing.split(',').filter_map(phase).sum()
 }

@@ -51,6 +51,12 @@ macro_rules! random_id {
                 $name(random())
             }
 
+            /// A fresh one that sorts by its time, in milliseconds since the Unix epoch: 48 bits of time,
+            /// 80 random ones. New rows then stand side by side in an index, instead of all over it.
+            pub fn at(ms: i64) -> Self {
+                $name((u128::from(ms.unsigned_abs()) << 80) | (random() >> 48))
+            }
+
             /// From the bytes of [`Self::to_bytes`].
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 $name(u128::from_be_bytes(bytes))

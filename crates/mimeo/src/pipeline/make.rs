@@ -152,7 +152,7 @@ impl Pipeline {
             model,
             request: &candidate.request,
             n,
-            attempt: AttemptId::random(),
+            attempt: AttemptId::at(self.clock.now()),
             user: order.call.user.as_deref(),
             partials: order.call.stream,
         };
