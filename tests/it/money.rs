@@ -274,3 +274,25 @@ async fn many_pictures_fan_out() {
     assert_eq!(pictures.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "four different ones");
     assert_eq!(world.book().await.len(), 4);
 }
+
+/// Who joins a flight does not inherit the limits of who leads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poor_leader_does_not_cost_the_others_their_picture() {
+    let world = World::new().await;
+    for round in 0..20 {
+        let calls = (0..16).map(|index| {
+            let mut body = json!({ "model": "sandbox/standard", "prompt": format!("kite {round}"), "size": "64x64" });
+            if index % 2 == 0 {
+                body["max_spend_usd"] = json!("0.001");
+            }
+            world.generate(body)
+        });
+        for (index, reply) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
+            match index % 2 {
+                0 => assert!(reply.status == 200 || reply.code() == "max_spend_exceeded", "{}", reply.body),
+                _ => drop(reply.expect(200)),
+            }
+        }
+    }
+    assert_eq!(world.book().await.len(), 20);
+}

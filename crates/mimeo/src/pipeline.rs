@@ -175,6 +175,8 @@ impl Pipeline {
             laps.lap(if leads { "make" } else { "join" });
             let landed = match landing {
                 Some(Ok(landed)) => landed,
+                // What the leader may not spend, somebody else may.
+                Some(Err(error)) if !leads && error.kind == Kind::OverBudget => continue,
                 Some(Err(error)) => return Err(error.as_ref().clone()),
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
@@ -262,7 +264,7 @@ impl Pipeline {
         laps: Laps,
     ) -> Answer {
         let call = &order.call;
-        let pictures = order.hand.deal(pool, made).unwrap_or_default();
+        let pictures = order.hand.deal(pool, made);
         let is_new =
             |picture: &Delivered| made.iter().any(|m| m.picture.digest == picture.picture.digest && m.id == picture.id);
         let (new, old): (Vec<Delivered>, Vec<Delivered>) = pictures.iter().cloned().partition(is_new);

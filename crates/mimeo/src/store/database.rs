@@ -237,6 +237,8 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(32);
+    // The operating system keeps the pages anyway; four readers with the usual 2 MB each would only keep copies.
+    connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)
 }
 
