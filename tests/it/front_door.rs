@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::world::{Reply, World, reply};
 
-const GENERATIONS: &str = "/v1/images/generations";
+pub const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
 
 /// A small, cheap request with `more` in it.
-fn kite(more: &Value) -> Value {
+pub fn kite(more: &Value) -> Value {
     let mut body = json!({ "model": "sandbox/standard", "prompt": "a red kite", "size": "64x64" });
     for (name, value) in more.as_object().expect("fields") {
         body[name] = value.clone();
@@ -56,7 +56,7 @@ fn assert_shape(reply: &Reply) {
 }
 
 #[track_caller]
-fn assert_fault(reply: &Reply, status: u16, param: &str, code: &str) {
+pub fn assert_fault(reply: &Reply, status: u16, param: &str, code: &str) {
     assert_eq!(reply.status, status, "{}", reply.body);
     assert_shape(reply);
     let given = reply.body["error"]["param"].as_str().unwrap_or("");
@@ -416,145 +416,6 @@ async fn every_generation_tells_its_account() {
         json!({ "model": "template/quote", "template": "quote", "data": { "quote": "Draw once, print many." } });
     assert_eq!(world.generate(named).await.expect(200).cache(), "hit");
     assert_eq!(world.book().await.len(), 4);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_cache_does_as_the_caller_says() {
-    let world = World::new().await;
-    let absent = world.generate(kite(&json!({ "cache": { "mode": "only-if-cached" } }))).await;
-    assert_fault(&absent, 504, "", "not_cached");
-    assert_eq!(absent.header("x-should-retry"), "false");
-    assert!(world.book().await.is_empty());
-
-    let first = world.generate(kite(&json!({}))).await.expect(200);
-    let kept = world.generate(kite(&json!({ "cache": { "mode": "only-if-cached" } }))).await.expect(200);
-    assert_eq!((kept.cache(), kept.pictures()), ("hit", first.pictures()));
-
-    let passing = world.generate(kite(&json!({ "cache": { "mode": "no-store" } }))).await.expect(200);
-    assert_ne!(passing.pictures(), first.pictures());
-    assert_eq!(passing.body["mimeo"]["images"][0]["id"], Value::Null, "what is not stored has no address");
-    assert_eq!(world.generate(kite(&json!({}))).await.expect(200).pictures(), first.pictures());
-
-    let renewed = world.generate(kite(&json!({ "cache": { "mode": "no-cache" } }))).await.expect(200);
-    assert_ne!(renewed.pictures(), first.pictures());
-    let after = world.generate(kite(&json!({ "cache": { "mode": "default" } }))).await.expect(200);
-    assert_eq!((after.cache(), after.pictures()), ("hit", renewed.pictures()), "it replaced what was stored");
-    assert_eq!(world.book().await.len(), 3);
-
-    // The header says the same things, and the body goes before it.
-    let with = |header: &'static str, body: Value| {
-        let request = world.client.post(format!("{}{GENERATIONS}", world.gateway.url));
-        let request = request.header("content-type", "application/json").header("cache-control", header);
-        reply(request.body(body.to_string()))
-    };
-    assert_eq!(with("only-if-cached", kite(&json!({ "prompt": "another" }))).await.code(), "not_cached");
-    assert_eq!(with("no-store", kite(&json!({}))).await.cache(), "bypass");
-    assert_eq!(with("no-cache", kite(&json!({}))).await.cache(), "bypass");
-    assert_eq!(with("max-age=3600", kite(&json!({}))).await.cache(), "hit");
-    assert_eq!(with("max-age=0", kite(&json!({}))).await.cache(), "miss");
-    assert_eq!(with("no-store", kite(&json!({ "cache": { "mode": "default" } }))).await.cache(), "hit");
-    assert_eq!(with("public, s-maxage=1", kite(&json!({}))).await.cache(), "hit");
-    assert_eq!(world.book().await.len(), 6);
-}
-
-/// A pool is filled picture by picture and then costs nothing; more pictures than there are cost the difference.
-#[tokio::test(flavor = "multi_thread")]
-async fn only_what_a_pool_lacks_is_made() {
-    let world = World::with("[routes.pool]\ncandidates = ['sandbox/draft']\n[routes.pool.cache]\nvariants = 2\n").await;
-    let three = |more: Value| {
-        let mut body = kite(&json!({ "cache": { "variants": 3 } }));
-        body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
-        body
-    };
-    let mut seen = Vec::new();
-    for turn in 0..6 {
-        let reply = world.generate(three(json!({}))).await.expect(200);
-        assert_eq!(reply.cache(), if turn < 3 { "miss" } else { "hit" });
-        seen.push(reply.pictures().remove(0));
-    }
-    assert_eq!(seen[..3], seen[3..], "handed out in rotation");
-    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
-    assert_eq!(world.book().await.len(), 3);
-
-    // Five of a pool of three: two more, and those three are saved.
-    let five = world.generate(three(json!({ "n": 5 }))).await.expect(200);
-    assert_eq!((five.header("x-mimeo-cost-usd"), five.header("x-mimeo-saved-usd")), ("0.02", "0.03"));
-    let pictures = five.pictures();
-    assert_eq!(pictures.len(), 5);
-    assert!((1..5).all(|i| !pictures[..i].contains(&pictures[i])), "all are different");
-    assert_eq!(world.book().await.len(), 5);
-    let all = world.generate(three(json!({ "n": 5 }))).await.expect(200);
-    assert_eq!((all.cache(), all.header("x-mimeo-cost-usd"), all.header("x-mimeo-saved-usd")), ("hit", "0", "0.05"));
-
-    // Where a provider makes several in one call, the difference is one call.
-    let flat =
-        |n: u32| json!({ "model": "openai/gpt-image-2", "prompt": "kites", "size": "64x64", "quality": "low", "n": n });
-    world.generate(flat(1)).await.expect(200);
-    world.generate(flat(4)).await.expect(200);
-    world.generate(flat(3)).await.expect(200);
-    let counts: Vec<Value> = world.book().await[5..].iter().map(|line| line["n"].clone()).collect();
-    assert_eq!(counts, [1, 3]);
-
-    // A route has a pool of its own size.
-    for source in ["miss", "miss", "hit", "hit"] {
-        let reply =
-            world.generate(json!({ "model": "pool", "prompt": "a blue kite", "size": "64x64" })).await.expect(200);
-        assert_eq!(reply.cache(), source);
-    }
-}
-
-/// The answer of a repetition is the first answer, picture by picture, also where each picture is a call of its own.
-#[tokio::test(flavor = "multi_thread")]
-async fn several_pictures_come_back_in_their_order() {
-    let world = World::new().await;
-    for turn in 0..8 {
-        let prompt = format!("four kites, {turn}");
-        let ask = |more: Value| {
-            let mut body = kite(&json!({ "prompt": prompt, "n": 4 }));
-            body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
-            world.generate(body)
-        };
-        let first = ask(json!({})).await.expect(200).pictures();
-        let again = ask(json!({})).await.expect(200);
-        assert_eq!(again.cache(), "hit");
-        assert!(again.pictures() == first, "turn {turn}: the same pictures in another order");
-        assert!(ask(json!({ "n": 1 })).await.expect(200).pictures()[0] == first[0]);
-        let fresh = ask(json!({ "cache": { "mode": "no-cache" } })).await.expect(200).pictures();
-        let kept = ask(json!({})).await.expect(200);
-        assert_eq!(kept.cache(), "hit", "turn {turn}: all four replaced what was stored");
-        assert!(kept.pictures() == fresh, "turn {turn}");
-    }
-    assert_eq!(world.book().await.len(), 64);
-}
-
-/// Many at once with different wishes pay for the largest wish, and no more.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_fills_a_pool_once() {
-    let world = World::new().await;
-    let ask = |prompt: &str, n: u32, variants: u32| {
-        let cache = json!({ "variants": variants });
-        world.generate(kite(&json!({ "prompt": format!("{prompt} [[latency=40]]"), "n": n, "cache": cache })))
-    };
-    let rotation = futures_util::future::join_all((0..24).map(|_| ask("rotation", 1, 3))).await;
-    let mut counts = std::collections::BTreeMap::<Vec<u8>, u32>::new();
-    for reply in rotation {
-        assert_eq!(reply.status, 200, "{}", reply.body);
-        *counts.entry(reply.pictures().remove(0)).or_default() += 1;
-    }
-    // Whoever finds its place empty gets what is made for it, wherever that will stand: about a third each.
-    let counts: Vec<u32> = counts.into_values().collect();
-    assert!(counts.len() == 3 && counts.iter().all(|count| (6..=10).contains(count)), "{counts:?}");
-    assert_eq!(world.book().await.len(), 3);
-
-    let sizes = [1, 4, 2, 5, 1, 3, 5, 2];
-    let replies = futures_util::future::join_all(sizes.map(|n| ask("sizes", n, 1))).await;
-    for (n, reply) in sizes.iter().zip(&replies) {
-        let pictures = reply.pictures();
-        assert_eq!(pictures.len(), *n as usize);
-        assert_eq!(pictures[0], replies[0].pictures()[0]);
-        assert!((1..pictures.len()).all(|i| !pictures[..i].contains(&pictures[i])), "all are different");
-    }
-    assert_eq!(world.book().await.len(), 3 + 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

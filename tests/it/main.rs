@@ -19,4 +19,5 @@ mod layers;
 mod money;
 mod sdk;
 mod tenants;
+mod variants;
 mod world;

@@ -7,10 +7,10 @@ use super::make::row;
 use super::{Order, Pipeline};
 use crate::domain::request::TemplateCall;
 use crate::domain::{Delivered, Format, ImageId, Price, Size};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::media;
-use crate::render::{self, RenderError, RenderJob};
-use crate::route::Candidate;
+use crate::render::{self, RenderJob};
+use crate::route::{Candidate, render_error};
 
 impl Pipeline {
     /// Draws the template of `candidate`.
@@ -64,22 +64,6 @@ fn drawable(format: Option<Format>) -> Result<render::Format> {
         Some(Format::Webp) => Ok(render::Format::WebP),
         Some(other) => {
             Err(Error::bad("output_format", format!("A template is drawn as png, jpeg or webp, not as {other}.")))
-        }
-    }
-}
-
-/// What a caller is told when a template cannot be drawn.
-pub fn render_error(error: &RenderError) -> Error {
-    let sentence = format!("{error}.");
-    match error {
-        RenderError::UnknownTemplate { .. } => {
-            Error::new(Kind::NotFound, sentence).param("template").code("template_not_found")
-        }
-        RenderError::NotAnObject => Error::bad("data", sentence),
-        RenderError::Field { field, .. } => Error::bad(format!("data.{field}"), sentence),
-        RenderError::Size { .. } => Error::bad("size", sentence),
-        RenderError::Template { .. } | RenderError::Engine(_) | RenderError::Panicked(_) => {
-            Error::internal("render", error)
         }
     }
 }

@@ -251,7 +251,7 @@ impl Routes {
                 .param("template")
                 .code("template_not_found")
         })?;
-        let data = self.renderer.canonical_data(&wanted.id, &wanted.data).map_err(|error| data_error(&error))?;
+        let data = self.renderer.canonical_data(&wanted.id, &wanted.data).map_err(|error| render_error(&error))?;
         let mut request = call.request.clone();
         request.template = Some(TemplateCall { id: wanted.id.clone(), version: template.version.clone(), data });
         // What is spelled out and what is left out are one request here too.
@@ -336,12 +336,15 @@ fn unknown_parameter(name: &str) -> Error {
     Error::bad(name, format!("Unknown parameter: '{name}'.")).code("unknown_parameter")
 }
 
-fn data_error(error: &RenderError) -> Error {
+/// What a caller is told when a template cannot be drawn.
+pub fn render_error(error: &RenderError) -> Error {
     let sentence = format!("{error}.");
     match error {
+        RenderError::UnknownTemplate { .. } => {
+            Error::new(Kind::NotFound, sentence).param("template").code("template_not_found")
+        }
         RenderError::NotAnObject => Error::bad("data", sentence),
         RenderError::Field { field, .. } => Error::bad(format!("data.{field}"), sentence),
-        RenderError::UnknownTemplate { .. } => Error::new(Kind::NotFound, sentence).param("template"),
         RenderError::Size { .. } => Error::bad("size", sentence),
         RenderError::Template { .. } | RenderError::Engine(_) | RenderError::Panicked(_) => {
             Error::internal("render", error)
