@@ -572,3 +572,12 @@ async fn faults_of_a_provider_are_translated() {
     }
     assert_eq!(world.stats().await["redirects_followed"], 0);
 }
+
+/// A mistyped route is answered with the route that was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn mistyped_routes_are_answered_with_near_ones() {
+    let world = World::with("[routes.hero]\ncandidates = ['sandbox/draft']\n").await;
+    let reply = world.generate(kite(&json!({ "model": "heroo" }))).await;
+    assert_fault(&reply, 404, "model", "model_not_found");
+    assert!(reply.message().contains("did you mean hero?"), "{}", reply.message());
+}

@@ -7,7 +7,8 @@ pub(super) fn run(common: &Common, environment: &Environment) -> Outcome {
     let config = common.config(None)?;
     let blueprint = common.blueprint(config, environment)?;
     let routes = &blueprint.routes;
-    let providers: Vec<&str> = routes.registry().providers().map(|provider| provider.name.as_str()).collect();
+    let providers: Vec<&str> =
+        routes.registry().providers().filter(|p| p.record.shape.is_remote()).map(|p| p.name.as_str()).collect();
     let mut out = format!(
         "configuration is good: {} provider{} ({}), {} route{}, {} template{}, {} key{}\n",
         providers.len(),

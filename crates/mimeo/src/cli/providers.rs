@@ -53,7 +53,7 @@ fn list(listing: &List, environment: &Environment) -> Outcome {
     let registry = blueprint.routes.registry();
     let mut rows = Vec::new();
     let mut values = Vec::new();
-    for provider in registry.providers() {
+    for provider in registry.providers().filter(|provider| provider.record.shape.is_remote()) {
         for model in provider.models() {
             values.push(json!({ "provider": provider.name, "model": model.id, "details": describe(provider, model) }));
             let mut notes = vec![model.status.name().to_owned()];

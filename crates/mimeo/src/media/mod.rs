@@ -72,7 +72,7 @@ fn describe(bytes: &[u8]) -> &'static str {
         "an HTML page"
     } else if text.starts_with(b"<svg") || (text.starts_with(b"<?xml") && text.windows(4).any(|w| w == b"<svg")) {
         "an SVG drawing"
-    } else if text.starts_with(b"{") || text.starts_with(b"[") {
+    } else if text.starts_with(b"{") {
         "JSON"
     } else if bytes.starts_with(b"%PDF") {
         "a PDF file"

@@ -37,6 +37,7 @@ mod testing;
 
 pub use fit::Misfit;
 pub use model::{Model, Status};
+pub use near::near;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
 pub use registry::{Candidate, Catalogue, NoSuchModel, Registry};

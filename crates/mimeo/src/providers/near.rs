@@ -1,7 +1,7 @@
 //! Names that look like a mistyped one, for messages.
 
 /// Those of `names` that may be meant by `wanted`, the nearest first, at most three.
-pub(super) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wanted.to_ascii_lowercase();
     let limit = (wanted.chars().count() / 3).max(2);
     let mut found: Vec<(usize, &str)> = names

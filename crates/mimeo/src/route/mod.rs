@@ -164,7 +164,12 @@ impl Routes {
             Some(route) => (route.candidates.clone(), route.settings.clone()),
             None => {
                 let candidate = self.registry.resolve(name).map_err(|unknown| {
-                    Error::new(Kind::NotFound, format!("{unknown}.")).param("model").code("model_not_found")
+                    let routes = providers::near(name, self.routes.keys().map(String::as_str));
+                    let message = match routes.first() {
+                        Some(route) => format!("there is no model or route {name}; did you mean {route}?"),
+                        None => format!("{unknown}."),
+                    };
+                    Error::new(Kind::NotFound, message).param("model").code("model_not_found")
                 })?;
                 (vec![candidate], config::Route::default())
             }
