@@ -139,9 +139,16 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// Requests per second.
+    /// Requests per second, from the first request to the last byte.
     pub fn rate(&self) -> f64 {
         self.times.len() as f64 / self.seconds
+    }
+
+    /// Requests per second of a loop that never ends, with `in_flight` connections that are always busy: by Little's
+    /// law their number over the mean time of a request. Without the end, where fewer and fewer are busy and one slow
+    /// request decides.
+    pub fn steady_rate(&self, in_flight: usize) -> f64 {
+        in_flight as f64 * 1e3 * self.times.len() as f64 / self.times.iter().sum::<f64>()
     }
 }
 

@@ -58,9 +58,8 @@ impl Plan {
         if !self.varies {
             return self.latency;
         }
-        // Multiples of the golden ratio are spread evenly.
-        let spread = ((slot * self.each + index) / 2) as f64 * 0.618_033_988_749_895 % 1.0;
-        let share = if index.is_multiple_of(2) { 0.5 + spread } else { 1.5 - spread };
+        // Multiples of the golden ratio are spread evenly, and keep no two connections in step.
+        let share = 0.5 + (slot * self.each + index) as f64 * 0.618_033_988_749_895 % 1.0;
         (self.latency as f64 * share).round() as u64
     }
 }
@@ -141,10 +140,10 @@ async fn phase(world: &World, ways: &[Way], size: Size, plan: Plan) -> Result<Ve
             let burst = burst(way.target.address, rows, size.answer()).await?;
             seen.cpu += way.process.as_ref().map_or(0.0, |process| process.cpu_ms()) - cpu;
             if way.name == DIRECT {
-                direct = burst.rate();
+                direct = burst.steady_rate(IN_FLIGHT);
             }
-            seen.rates.push(burst.rate());
-            seen.shares.push(burst.rate() / direct * 100.0);
+            seen.rates.push(burst.steady_rate(IN_FLIGHT));
+            seen.shares.push(burst.steady_rate(IN_FLIGHT) / direct * 100.0);
             seen.times.extend(burst.times);
         }
     }
