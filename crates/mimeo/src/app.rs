@@ -218,13 +218,18 @@ impl App {
     }
 }
 
+/// True if a provider of the simulated shape has no address, and so is to run in this process.
+pub fn wants_sandbox(config: &Config) -> bool {
+    !homeless(config).is_empty()
+}
+
 /// Starts a simulated provider in this process for every provider of that shape without an address, so
 /// that `record = "sandbox"` works with nothing else. Returns what must be kept alive.
 ///
 /// # Errors
 /// It cannot listen or write its book.
 pub async fn embed_sandbox(config: &mut Config) -> Result<Option<mimeo_sandbox::Sandbox>, mimeo_sandbox::StartError> {
-    if homeless(config).is_empty() {
+    if !wants_sandbox(config) {
         return Ok(None);
     }
     let book = config.storage.path.join("sandbox-invoices.jsonl");

@@ -205,6 +205,9 @@ impl Common {
         config: &mut Config,
         environment: &Environment,
     ) -> Result<Option<mimeo_sandbox::Sandbox>, Failure> {
+        if !crate::app::wants_sandbox(config) {
+            return Ok(None);
+        }
         self.blueprint(config.clone(), environment)?;
         crate::app::embed_sandbox(config).await.map_err(|error| Failure::Failed(error.to_string()))
     }
