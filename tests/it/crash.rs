@@ -1,7 +1,6 @@
 //! What was answered survives `kill -9`, and what was not answered is accounted for.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,23 +13,33 @@ use crate::world::World;
 async fn answers_survive_kill_9_at_any_moment() {
     let mut world = World::new().await;
     let mut given: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    // Moments spread over the life of a batch: before the intents, while the provider works, while storing.
-    for (round, moment) in [3u64, 12, 25, 40, 55, 75, 100].into_iter().enumerate() {
+    // Killed when so many of a batch are answered: before the first intents, while the provider works, while
+    // storing.
+    for (round, answered) in [0, 0, 1, 3, 6, 10, 15].into_iter().enumerate() {
+        let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let calls = (0..16).map(|index| {
             let prompt = format!("kite {round} {index} [[latency={}]]", 20 + index);
             let body = json!({ "model": "sandbox/draft", "prompt": prompt, "size": "64x64" });
             let url = format!("{}/v1/images/generations", world.gateway.url);
             let request = world.client.post(url).header("content-type", "application/json").body(body.to_string());
+            let done = std::sync::Arc::clone(&done);
             async move {
                 // A connection that breaks is what a caller of a dying process gets.
                 let response = request.send().await.ok()?;
                 let ok = response.status().is_success();
                 let bytes = response.bytes().await.ok()?;
+                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 ok.then_some((prompt, bytes))
             }
         });
+        let seen = world.stats().await["requests_seen"].as_u64().unwrap_or(0);
         let calls = tokio::spawn(futures_util::future::join_all(calls));
-        tokio::time::sleep(Duration::from_millis(moment)).await;
+        if round > 0 {
+            world.until(|stats| stats["requests_seen"].as_u64().unwrap_or(0) > seen).await;
+        }
+        while done.load(std::sync::atomic::Ordering::SeqCst) < answered {
+            tokio::task::yield_now().await;
+        }
         world.restart();
         for (prompt, bytes) in calls.await.unwrap().into_iter().flatten() {
             let answer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();

@@ -3,7 +3,6 @@
 //! Two steps: [`Blueprint::draw`] checks everything without opening, binding or connecting anything
 //! (that is `mimeo check`); [`App::open`] opens it.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFault, Environment};
+use crate::config::{Config, ConfigFault, Environment, Secret};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions};
-use crate::ledger::Ledger;
+use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
 use crate::providers::{Catalogue, Registry, Shape};
@@ -38,6 +37,8 @@ pub struct Blueprint {
     pub renderer: Arc<Renderer>,
     /// The keys that open it.
     pub keys: KeyRing,
+    /// Where the database is, if it is on a server.
+    pub storage_url: Option<Secret>,
 }
 
 impl Blueprint {
@@ -72,10 +73,14 @@ impl Blueprint {
             faults.push(fault(message));
             KeyRing::default()
         });
+        let storage_url = storage_url(&config, environment, file).unwrap_or_else(|missing| {
+            faults.push(missing);
+            None
+        });
         if let (Some(registry), Some(renderer)) = (registry, renderer) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
-                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys });
+                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys, storage_url });
                 }
                 Ok(_) => {}
                 Err(errors) => {
@@ -109,13 +114,12 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, keys } = blueprint;
-        let store = Arc::new(Store::open(&config.storage.path, config.storage.durability)?);
+        let Blueprint { config, routes, renderer, keys, storage_url } = blueprint;
+        let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), clock.clone())?);
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
-        let budgets: BTreeMap<_, _> =
-            config.keys.iter().filter_map(|(name, key)| Some((name.clone(), key.budget.clone()?))).collect();
-        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), budgets);
+        let unknown_hold = Some(config.cache.unknown_hold_s).filter(|hold| *hold > 0).map(Duration::from_secs);
+        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold);
         let paid_work = TaskTracker::new();
         let lifetimes = Lifetimes {
             pictures: Some(config.cache.ttl_s).filter(|ttl| *ttl > 0).map(Duration::from_secs),
@@ -132,6 +136,7 @@ impl App {
             lifetimes,
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
+        crate::duties::keep_alive(Arc::clone(&store), &duties, &stop);
         Ok(App { pipeline, store, config, keys, clock, paid_work, duties, stop })
     }
 
@@ -215,7 +220,21 @@ impl App {
         self.stop.cancel();
         self.duties.close();
         self.duties.wait().await;
+        if self.paid_work.is_empty()
+            && let Err(error) = self.store.leave().await
+        {
+            tracing::warn!(%error, "the other processes will find out by themselves that this one has ended");
+        }
     }
+}
+
+/// Where the database is, if it is on a server.
+///
+/// # Errors
+/// The place where the configuration says that the address is holds none.
+pub fn storage_url(config: &Config, environment: &Environment, file: &Path) -> Result<Option<Secret>, ConfigFault> {
+    let resolved = config.storage.url.as_ref().map(|url| url.resolve(environment)).transpose();
+    resolved.map_err(|missing| ConfigFault::file(file, format!("storage.url: {missing}")))
 }
 
 /// True if a provider of the simulated shape has no address, and so is to run in this process.

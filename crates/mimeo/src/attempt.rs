@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::domain::{AttemptId, Call, Fault, Generated, Price, Progress};
-use crate::error::{Error, Result};
-use crate::ledger::{Ledger, subject};
+use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Ledger, Reservation, subject};
 use crate::providers::{Job, Provider};
-use crate::store::{AttemptState, Finish, NewAttempt, Settlement, Store, Subject};
+use crate::store::{AttemptState, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,7 +24,41 @@ pub struct Attempts {
     store: Arc<Store>,
     ledger: Ledger,
     clock: Clock,
+    tracker: TaskTracker,
     gates: Arc<Mutex<HashMap<String, Arc<Gate>>>>,
+}
+
+/// How often the end of an attempt is written again while the store cannot be reached.
+const REWRITE: Duration = Duration::from_secs(1);
+
+/// A paid call to be made, as the rooms above see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand<'a> {
+    /// On whose behalf.
+    pub call: &'a Call,
+    /// The route, or the model that was asked for by its own name.
+    pub route: &'a str,
+    /// What it is to answer.
+    pub key: Digest,
+    /// True if what it makes answers others as well, so that they wait for it and it for them.
+    pub joinable: bool,
+    /// The last entry of the key that was seen; a later one makes this call needless.
+    pub seen: Option<i64>,
+    /// Pay although nobody knows what came of the same call before.
+    pub retry_unknown: bool,
+}
+
+/// What became of the wish to make a paid call.
+#[derive(Debug)]
+pub enum Made {
+    /// It was made.
+    Attempt(Box<Attempt>),
+    /// It was not, because another process is making the same picture.
+    UnderWay,
+    /// It was not, because another process has made the same picture meanwhile.
+    Landed,
+    /// It was not, because the provider's account is spent.
+    AccountSpent(Error),
 }
 
 /// A call that was made and has not been accounted for yet.
@@ -32,12 +67,16 @@ pub struct Attempts {
 pub struct Attempt {
     /// Its name, in the ledger and at the provider.
     pub id: AttemptId,
+    /// The term in which it was begun.
+    pub term: Term,
     /// What was set aside.
     pub expected: Price,
     /// Whom and what it is about.
     pub subject: Subject,
     /// What the provider delivered, or how it failed.
     pub result: Result<Generated, Fault>,
+    /// Soft budgets that are overrun with it, in words.
+    pub warnings: Vec<String>,
     /// How long it took to set the money aside and to wait for the account's limits.
     pub reserving: Duration,
     /// How long the provider took, to the last byte.
@@ -45,52 +84,128 @@ pub struct Attempt {
 }
 
 impl Attempts {
-    /// Attempts that are written to `store` and accounted for in `ledger`.
-    pub fn new(store: Arc<Store>, ledger: Ledger, clock: Clock) -> Self {
-        Attempts { store, ledger, clock, gates: Arc::default() }
+    /// Attempts that are written to `store` and accounted for in `ledger`; `tracker` owns what must still be
+    /// written when nobody waits for it.
+    pub fn new(store: Arc<Store>, ledger: Ledger, clock: Clock, tracker: TaskTracker) -> Self {
+        Attempts { store, ledger, clock, tracker, gates: Arc::default() }
     }
 
-    /// Sends `job` to `provider`, which may cost `expected` at most.
+    /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
     ///
     /// # Errors
-    /// The budget does not allow it, or it could not be written down. Nothing was sent.
+    /// A budget or an unknown outcome forbids it, or it could not be written down. Nothing was sent.
     pub async fn make(
         &self,
-        call: &Call,
+        errand: Errand<'_>,
         provider: &Provider,
         job: &Job<'_>,
         expected: Price,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Attempt> {
+    ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
-        let subject = subject(call, &provider.name, &job.model.id, job.n);
+        let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
         let gate = self.gate(&provider.name, provider.limits);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
         let passed = gate.try_pass();
         let state = if passed.is_some() { AttemptState::Sending } else { AttemptState::Reserved };
-        self.ledger.reserve(NewAttempt { id, subject: subject.clone(), expected, state }).await?;
+        let reserved = self
+            .ledger
+            .reserve(NewAttempt {
+                id,
+                subject: subject.clone(),
+                expected,
+                state,
+                key: errand.key,
+                joinable: errand.joinable,
+                seen: errand.seen,
+                unknown_since: (!errand.retry_unknown).then(|| self.ledger.unknown_since()),
+                budgets: Vec::new(),
+            })
+            .await;
+        let (term, warnings) = match reserved {
+            Ok(Reservation::Granted { term, warnings }) => (term, warnings),
+            Ok(Reservation::UnderWay) => return Ok(Made::UnderWay),
+            Ok(Reservation::Landed) => return Ok(Made::Landed),
+            Ok(Reservation::AccountSpent(error)) => return Ok(Made::AccountSpent(error)),
+            Err(error) => {
+                if error.kind == Kind::Unavailable {
+                    self.abandon(id, subject, expected);
+                }
+                return Err(error);
+            }
+        };
         let _pass = match passed {
             Some(pass) => pass,
             None => {
                 let pass = gate.pass().await;
-                if !self.store.mark_sending(id, self.clock.now()).await? {
-                    return Err(Error::internal("attempt", format!("{id} is not reserved any more; nothing was sent")));
+                match self.store.mark_sending(id, term, self.clock.now()).await {
+                    Ok(true) => pass,
+                    Ok(false) => {
+                        let why = format!("{id} is not this process' any more; nothing was sent");
+                        return Err(Error::internal("attempt", why));
+                    }
+                    Err(error) => {
+                        self.abandon(id, subject, expected);
+                        return Err(error.into());
+                    }
                 }
-                pass
             }
         };
         let sending = Instant::now();
         let result = provider.submit(job, progress).await;
-        Ok(Attempt { id, expected, subject, result, reserving: sending - started, calling: sending.elapsed() })
+        let (reserving, calling) = (sending - started, sending.elapsed());
+        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
+        Ok(Made::Attempt(Box::new(attempt)))
     }
 
-    /// Writes how an attempt ended, what it cost and what it made, in one transaction.
+    /// Writes how an attempt ended, what it cost and what it made, in one transaction. If the store cannot be
+    /// reached it goes on trying after this has returned, for as long as the process lives.
     ///
     /// # Errors
-    /// It could not be written. It will be found open, and go to suspense, at the next start.
-    pub async fn finish(&self, finish: Finish) -> Result<()> {
-        Ok(self.store.finish_attempt(finish).await?)
+    /// It is not written yet.
+    pub async fn finish(&self, finish: Finish) -> Result<Finished> {
+        match self.store.finish_attempt(finish.clone()).await {
+            Err(StoreError::Unavailable(why)) => {
+                let (id, this) = (finish.id, self.clone());
+                tracing::warn!(attempt = %id, why, "the end of an attempt cannot be written now; it will be");
+                self.tracker.spawn(async move {
+                    loop {
+                        tokio::time::sleep(REWRITE).await;
+                        match this.store.finish_attempt(finish.clone()).await {
+                            Err(StoreError::Unavailable(_)) => {}
+                            Ok(Finished::Yes) => return tracing::info!(attempt = %id, "its end is written now"),
+                            Ok(Finished::GivenUp) => {
+                                return tracing::warn!(attempt = %id, "it was given up meanwhile and is in suspense");
+                            }
+                            Err(error) => return tracing::error!(attempt = %id, %error, "its end cannot be written"),
+                        }
+                    }
+                });
+                Err(StoreError::Unavailable(why).into())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Notes what was learnt of an attempt after the others had given this process up.
+    pub async fn note_late(&self, id: AttemptId, note: String) {
+        if let Err(error) = self.store.note_late(id, note).await {
+            tracing::warn!(attempt = %id, %error, "what was learnt too late could not be noted");
+        }
+    }
+
+    /// Makes sure that an attempt whose beginning may or may not have been written is not there, as soon as
+    /// the store can be reached. Nothing was sent for it.
+    fn abandon(&self, id: AttemptId, subject: Subject, expected: Price) {
+        let this = self.clone();
+        self.tracker.spawn(async move {
+            while let Err(StoreError::Unavailable(_)) =
+                this.store.abandon(id, subject.clone(), expected, this.clock.now()).await
+            {
+                tokio::time::sleep(REWRITE).await;
+            }
+        });
     }
 
     fn gate(&self, provider: &str, limits: Limits) -> Arc<Gate> {
@@ -104,6 +219,7 @@ impl Attempt {
     pub fn end(&self, state: AttemptState, settlement: Settlement, clock: &Clock) -> Finish {
         Finish {
             id: self.id,
+            term: self.term,
             state,
             subject: self.subject.clone(),
             expected: self.expected,

@@ -80,8 +80,20 @@ impl Duties {
     /// Removes what has expired. The index does not give it out any more in any case.
     async fn sweep(&self) -> Result<(), StoreError> {
         let filter = PurgeFilter { expired_by: Some(self.clock.now()), ..PurgeFilter::default() };
-        self.store.purge(filter).await.map(|_| ())
+        self.store.purge(filter, self.clock.now()).await.map(|_| ())
     }
+}
+
+/// Gives signs of life until `stop`, from the beginning on: paid work may be done before anything is served.
+pub fn keep_alive(store: Arc<Store>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        while pause(&stopped, store.heartbeat()).await {
+            if let Err(error) = store.renew().await {
+                tracing::warn!(%error, "no sign of life could be given");
+            }
+        }
+    });
 }
 
 /// Waits; false if it is time to stop.

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
 pub use crate::cache::Stored;
-use crate::cache::{Cache, Found, Hand, key};
+use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
 use crate::domain::{
     Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
@@ -51,11 +51,36 @@ struct Landed {
     pool: Vec<Delivered>,
     /// Pictures made now.
     made: Vec<Delivered>,
+    /// True if another process made them, and this one waited.
+    is_joined: bool,
+    /// What the caller should know all the same.
+    warnings: Vec<String>,
     /// What was tried, for `explain`.
     trail: Vec<String>,
     /// Milliseconds per phase of the call that took longest.
     laps: Vec<(&'static str, f64)>,
 }
+
+/// Whether a generation came about.
+#[derive(Debug)]
+enum Making {
+    /// It did.
+    Made(Landed),
+    /// Another process is making the same picture.
+    UnderWay,
+    /// Another process has made the same picture meanwhile.
+    Landed,
+}
+
+impl Landed {
+    /// Pictures that were there.
+    fn of(pool: Vec<Delivered>) -> Landed {
+        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), trail: Vec::new(), laps: Vec::new() }
+    }
+}
+
+/// How soon somebody who waits for another process looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Everything that a request passes through.
 #[derive(Debug)]
@@ -119,7 +144,7 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
         Pipeline {
-            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), clock.clone()),
+            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), clock.clone(), tracker.clone()),
             flights: Flights::default(),
             cache,
             routes,
@@ -155,12 +180,13 @@ impl Pipeline {
             let landed_before = self.flights.landed();
             let pool = self.look_up(&order).await?; //                                          ②
             laps.lap("lookup");
-            if order.hand.lacking(pool.len()) == 0 && order.reads_cache() {
+            let lacking = order.hand.lacking(pool.pictures.len());
+            if lacking == 0 && order.reads_cache() {
                 let source = if joined { Source::Join } else { Source::Hit };
-                return Ok(self.answer(&order, source, &pool, &[], &[], laps));
+                return Ok(self.answer(&order, source, &Landed::of(pool.pictures), laps));
             }
             if order.call.cache.mode == CacheMode::OnlyIfCached {
-                return Err(not_cached(order.hand.lacking(pool.len())));
+                return Err(not_cached(lacking));
             }
             // ③
             let (leads, mut join) = match self.board(&order) {
@@ -182,14 +208,19 @@ impl Pipeline {
             };
             if leads {
                 laps.extend(&landed.laps);
-                let source = if order.reads_cache() { Source::Miss } else { Source::Bypass };
-                return Ok(self.answer(&order, source, &landed.pool, &landed.made, &landed.trail, laps)); // ⑨
+                let source = match order.reads_cache() {
+                    true if landed.is_joined && landed.made.is_empty() => Source::Join,
+                    true => Source::Miss,
+                    false => Source::Bypass,
+                };
+                return Ok(self.answer(&order, source, &landed, laps)); //                        ⑨
             }
             // Whoever joined takes the pool as it is now. A rotation may still lack some: look again.
             joined = true;
             let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
             if order.hand.lacking(all.len()) == 0 {
-                return Ok(self.answer(&order, Source::Join, &all, &[], &landed.trail, laps));
+                let landed = Landed { trail: landed.trail.clone(), ..Landed::of(all) };
+                return Ok(self.answer(&order, Source::Join, &landed, laps));
             }
         }
     }
@@ -205,9 +236,9 @@ impl Pipeline {
     }
 
     /// ② The pictures that answer the key already; none if the caller wants new ones.
-    async fn look_up(&self, order: &Order) -> Result<Vec<Delivered>> {
+    async fn look_up(&self, order: &Order) -> Result<Pool> {
         if !order.reads_cache() {
-            return Ok(Vec::new());
+            return Ok(Pool::default());
         }
         match self.cache.look_up(order.key, order.call.cache.max_age).await? {
             Found::Pool(pool) => Ok(pool),
@@ -224,7 +255,7 @@ impl Pipeline {
 
     /// ③ A seat in the flight for the key. Who wants a new picture, or none stored, flies alone.
     fn board(&self, order: &Order) -> Seat<Landing> {
-        if order.reads_cache() && order.stores() {
+        if order.is_joinable() {
             return self.flights.board(order.key);
         }
         let (lead, join) = self.flights.charter();
@@ -233,7 +264,7 @@ impl Pipeline {
 
     /// Phases ④ to ⑧, in a task of their own. `pool` is what answers the key already; `None` if a
     /// flight has landed since it was looked up, so that it must be looked up again.
-    fn depart(self: &Arc<Self>, order: Arc<Order>, pool: Option<Vec<Delivered>>, lead: Lead<Landing>) {
+    fn depart(self: &Arc<Self>, order: Arc<Order>, pool: Option<Pool>, lead: Lead<Landing>) {
         let this = Arc::clone(self);
         self.tracker.spawn(async move {
             let landing = this.fly(&order, pool, &lead).await;
@@ -241,28 +272,41 @@ impl Pipeline {
         });
     }
 
-    async fn fly(&self, order: &Order, pool: Option<Vec<Delivered>>, lead: &Lead<Landing>) -> Result<Landed> {
-        let pool = match pool {
+    /// Makes what is lacking, unless another process is at it: then it waits and looks again.
+    async fn fly(&self, order: &Order, pool: Option<Pool>, lead: &Lead<Landing>) -> Result<Landed> {
+        let mut pool = match pool {
             Some(pool) => pool,
             None => self.look_up(order).await?,
         };
-        let count = order.hand.lacking(pool.len());
-        if count == 0 {
-            return Ok(Landed { pool, made: Vec::new(), trail: Vec::new(), laps: Vec::new() });
+        let mut is_joined = false;
+        loop {
+            let count = order.hand.lacking(pool.pictures.len());
+            if count == 0 {
+                return Ok(Landed { is_joined, ..Landed::of(pool.pictures) });
+            }
+            match self.make(order, count, lead, pool).await? {
+                Making::Made(landed) => return Ok(landed),
+                Making::UnderWay => self.follow(order.key).await?,
+                Making::Landed => {}
+            }
+            is_joined = true;
+            pool = self.look_up(order).await?;
         }
-        self.make(order, count, lead, pool).await
+    }
+
+    /// Waits until no other process is making the picture of `key` any more. Hints wake it; without them it
+    /// looks again by itself. What a process that is gone was making is ended here as soon as may be.
+    async fn follow(&self, key: Digest) -> Result<()> {
+        while self.store.is_under_way(key).await? {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.store.recover(self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
-    fn answer(
-        &self,
-        order: &Order,
-        source: Source,
-        pool: &[Delivered],
-        made: &[Delivered],
-        trail: &[String],
-        laps: Laps,
-    ) -> Answer {
+    fn answer(&self, order: &Order, source: Source, landed: &Landed, laps: Laps) -> Answer {
+        let Landed { pool, made, trail, warnings, .. } = landed;
         let call = &order.call;
         let pictures = order.hand.deal(pool, made);
         let is_new =
@@ -270,7 +314,7 @@ impl Pipeline {
         let (new, old): (Vec<Delivered>, Vec<Delivered>) = pictures.iter().cloned().partition(is_new);
         if !old.is_empty() {
             let layer = if source == Source::Join { Source::Join } else { Source::Hit };
-            self.ledger.saved(call, layer.name(), &old);
+            self.ledger.saved(call, &order.plan.route, layer.name(), &old);
         }
         // Everything that was made for this request is its cost, also what its hand did not need.
         let cost = total(made);
@@ -302,6 +346,7 @@ impl Pipeline {
                 background: request.background.clone(),
                 output_format: request.output_format,
             }),
+            warnings: warnings.clone(),
             explain,
             timings: laps.done(),
             pictures,
@@ -353,6 +398,11 @@ impl Order {
     /// True if stored pictures may answer.
     fn reads_cache(&self) -> bool {
         !self.plan.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
+    }
+
+    /// True if it may wait for others who make the same, and they for it.
+    fn is_joinable(&self) -> bool {
+        self.reads_cache() && self.stores()
     }
 
     /// True if what is made may answer others.

@@ -29,9 +29,18 @@ pub struct Cache {
 #[derive(Clone, Debug)]
 pub enum Found {
     /// Some or all or none of the pictures.
-    Pool(Vec<Delivered>),
+    Pool(Pool),
     /// A refusal that still holds.
     Refused(Refusal),
+}
+
+/// The pictures that answer a key.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    /// Oldest first.
+    pub pictures: Vec<Delivered>,
+    /// Position of the newest entry that was seen, whether it still answers or not.
+    pub last: i64,
 }
 
 impl Cache {
@@ -56,7 +65,7 @@ impl Cache {
                 pool.push(delivered);
             }
         }
-        Ok(Found::Pool(pool))
+        Ok(Found::Pool(Pool { pictures: pool, last: lookup.last }))
     }
 
     /// Which pictures of a pool the next request for `n` gets, and how many must be made.
@@ -106,10 +115,10 @@ impl Cache {
         if let Some(stored) = self.memory.get(row.id) {
             return Ok(Some(delivered(row, stored.picture)));
         }
-        let read = self.store.blobs.get(row.blob).await.map_err(|error| Error::internal("blob", error))?;
+        let read = self.store.blobs.get(&row.name).await.map_err(|error| Error::internal("blob", error))?;
         let BlobRead::Found(bytes) = read else {
             tracing::warn!(picture = %row.id, "a stored picture has lost its bytes; its entry is dropped");
-            self.store.drop_picture(row.id).await?;
+            self.store.drop_blob(row.blob, row.name, self.clock.now()).await?;
             return Ok(None);
         };
         let picture = Picture { bytes, digest: row.blob, format: row.format, width: row.width, height: row.height };

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{Common, Failure, Outcome, print, print_json, table::table};
+use crate::config::Environment;
 use crate::domain::Digest;
 use crate::store::PurgeFilter;
 
@@ -43,37 +44,46 @@ enum Command {
         /// Only this tenant's
         #[arg(long)]
         tenant: Option<String>,
+        /// Only what came through this route, or for this model
+        #[arg(long)]
+        route: Option<String>,
+        /// Only what bears this tag (`cache.tags` of a request)
+        #[arg(long)]
+        tag: Option<String>,
         /// Only what has expired
         #[arg(long)]
         expired: bool,
         /// Everything
-        #[arg(long, conflicts_with_all = ["key", "tenant", "expired"])]
+        #[arg(long, conflicts_with_all = ["key", "tenant", "route", "tag", "expired"])]
         all: bool,
     },
 }
 
-pub(super) async fn run(arguments: Arguments, _: &crate::config::Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => list(arguments.list).await,
-        Some(Command::List(listing)) => list(listing).await,
-        Some(Command::Purge { common, key, tenant, expired, all }) => {
-            if !all && key.is_none() && tenant.is_none() && !expired {
-                return Err(Failure::Usage("say what to purge: --key, --tenant, --expired or --all".into()));
+        None => list(arguments.list, environment).await,
+        Some(Command::List(listing)) => list(listing, environment).await,
+        Some(Command::Purge { common, key, tenant, route, tag, expired, all }) => {
+            let names_something = key.is_some() || tenant.is_some() || route.is_some() || tag.is_some();
+            if !all && !names_something && !expired {
+                let message = "say what to purge: --key, --tenant, --route, --tag, --expired or --all";
+                return Err(Failure::Usage(message.into()));
             }
             let key = match key.map(|key| key.parse::<Digest>()).transpose() {
                 Ok(key) => key,
                 Err(_) => return Err(Failure::Usage("--key is not one that `mimeo cache list` shows".into())),
             };
-            let expired_by = expired.then(|| crate::clock::Clock::System.now());
-            let gone = common.store()?.purge(PurgeFilter { key, tenant, expired_by }).await?;
+            let now = crate::clock::Clock::System.now();
+            let filter = PurgeFilter { key, tenant, route, tag, expired_by: expired.then_some(now) };
+            let gone = common.store(environment)?.purge(filter, now).await?;
             eprintln!("{gone} picture{} removed", if gone == 1 { "" } else { "s" });
             Ok(())
         }
     }
 }
 
-async fn list(listing: List) -> Outcome {
-    let entries = listing.common.store()?.entries(listing.tenant, listing.limit).await?;
+async fn list(listing: List, environment: &Environment) -> Outcome {
+    let entries = listing.common.store(environment)?.entries(listing.tenant, listing.limit).await?;
     if listing.json {
         return print_json(&entries);
     }
@@ -86,6 +96,7 @@ async fn list(listing: List) -> Outcome {
             entry.key,
             entry.label,
             entry.tenant,
+            entry.route,
             entry.pictures.to_string(),
             indicatif::HumanBytes(entry.bytes).to_string(),
             format!("${}", entry.cost_usd),
@@ -93,6 +104,6 @@ async fn list(listing: List) -> Outcome {
             entry.expires_ms.map_or("never".to_owned(), crate::clock::rfc3339),
         ]
     });
-    let header = ["key", "what", "tenant", "pictures", "size", "cost", "made", "expires"];
-    print(&table(&header, rows, &[3, 4, 5]))
+    let header = ["key", "what", "tenant", "route", "pictures", "size", "cost", "made", "expires"];
+    print(&table(&header, rows, &[4, 5, 6]))
 }

@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// Make a new picture even if there is one
     #[arg(long)]
     no_cache: bool,
+    /// Pay again, although the same was sent before and nobody knows what came of it
+    #[arg(long)]
+    retry_unknown: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
@@ -83,6 +86,7 @@ fn call(arguments: &Arguments, id: crate::domain::RequestId) -> Call {
         category: None,
         user: None,
         metadata: Default::default(),
+        retry_unknown: arguments.retry_unknown,
         explain: arguments.explain,
         unknown: Default::default(),
     }

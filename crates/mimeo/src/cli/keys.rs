@@ -82,9 +82,10 @@ fn list(listing: &List) -> Outcome {
             .map(|(name, key)| {
                 serde_json::json!({
                     "name": name, "tenant": key.tenant.as_ref().unwrap_or(name), "pool": key.pool, "admin": key.admin,
-                    "budget": key.budget.as_ref().map(|budget| serde_json::json!({
-                        "usd": budget.usd, "per": format!("{:?}", budget.per).to_lowercase()
-                    })),
+                    "budgets": key.budget.0.iter().map(|budget| serde_json::json!({
+                        "usd": budget.usd, "pictures": budget.pictures, "soft": budget.soft,
+                        "per": format!("{:?}", budget.per).to_lowercase()
+                    })).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -95,14 +96,23 @@ fn list(listing: &List) -> Outcome {
         return Ok(());
     }
     let rows = config.keys.iter().map(|(name, key)| {
-        let budget = key.budget.as_ref();
+        let budgets: Vec<String> = key.budget.0.iter().map(budget).collect();
         vec![
             name.clone(),
             key.tenant.clone().unwrap_or_else(|| name.clone()),
             key.pool.clone().unwrap_or_else(|| "–".to_owned()),
-            budget.map_or("–".to_owned(), |b| format!("${} per {}", b.usd, format!("{:?}", b.per).to_lowercase())),
+            if budgets.is_empty() { "–".to_owned() } else { budgets.join(", ") },
             if key.admin { "admin".to_owned() } else { String::new() },
         ]
     });
     print(&table(&["key", "tenant", "pool", "budget", ""], rows, &[]))
+}
+
+/// A budget in words.
+fn budget(budget: &crate::config::Budget) -> String {
+    let usd = budget.usd.map(|usd| format!("${usd}"));
+    let pictures = budget.pictures.map(|count| format!("{count} pictures"));
+    let limits: Vec<String> = usd.into_iter().chain(pictures).collect();
+    let soft = if budget.soft { " (soft)" } else { "" };
+    format!("{} per {}{soft}", limits.join(" and "), format!("{:?}", budget.per).to_lowercase())
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration.
 
+mod budgets;
 mod cache;
 mod check;
 mod demo;
@@ -48,6 +49,8 @@ enum Command {
     Ledger(ledger::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
+    /// Budgets, and what is used of them
+    Budgets(budgets::Arguments),
     /// What is stored, and purging it
     Cache(cache::Arguments),
     /// Keys that callers authenticate with
@@ -156,6 +159,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
+        Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
         Command::Sandbox(arguments) => {
@@ -213,15 +217,16 @@ impl Common {
     }
 
     /// The store alone, for commands that only look.
-    fn store(&self) -> Result<crate::store::Store, Failure> {
+    fn store(&self, environment: &Environment) -> Result<crate::store::Store, Failure> {
         let config = self.config(None)?;
-        if !config.storage.path.exists() {
+        let url = crate::app::storage_url(&config, environment, &self.file()).map_err(|fault| Failure::Config(vec![fault]))?;
+        if url.is_none() && !config.storage.path.exists() {
             return Err(Failure::Failed(format!(
                 "there is no data folder {}: nothing was made yet, or --data names another place",
                 config.storage.path.display()
             )));
         }
-        Ok(crate::store::Store::open(&config.storage.path, config.storage.durability)?)
+        Ok(crate::store::Store::open(&config.storage, url.as_ref(), crate::clock::Clock::System)?)
     }
 }
 

@@ -122,6 +122,29 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
             fault("keys", Some(name), format!("hash is not one that `mimeo keys new {name}` printed (blake3:…)"));
         }
     }
+    let budgets = (config.keys.iter().map(|(name, key)| ("keys", name, &key.budget)))
+        .chain(config.tenants.iter().map(|(name, tenant)| ("tenants", name, &tenant.budget)))
+        .chain(config.routes.iter().map(|(name, route)| ("routes", name, &route.budget)))
+        .chain(config.providers.iter().map(|(name, provider)| ("providers", name, &provider.budget)));
+    for (section, name, budgets) in budgets {
+        for budget in &budgets.0 {
+            if budget.usd.is_none() && budget.pictures.is_none() {
+                fault(section, Some(name), "a budget says how much: usd, pictures or both".into());
+            }
+            if budget.usd.is_some_and(|usd| usd < crate::domain::Usd::ZERO) {
+                fault(section, Some(name), "a budget cannot be negative".into());
+            }
+        }
+    }
+    for name in config.tenants.keys() {
+        let is_used = |(key, settings): (&String, &super::Key)| settings.tenant.as_ref().unwrap_or(key) == name;
+        if !config.keys.iter().any(is_used) {
+            fault("tenants", Some(name), "no key belongs to this tenant; keys.NAME.tenant says whose a key is".into());
+        }
+    }
+    if config.storage.lease_s.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
+        fault("storage", None, "lease_s must be between 1 and 3600".into());
+    }
     let mut seen = std::collections::BTreeMap::new();
     for (name, key) in &config.keys {
         if let Some(other) = seen.insert(key.hash.as_str(), name) {

@@ -8,16 +8,19 @@ mod reference;
 pub mod secret;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 
 use crate::domain::Usd;
 pub use check::ConfigFault;
 pub use reference::reference;
-pub use secret::{Environment, Secret, SecretRef};
+pub use secret::{Environment, Secret, SecretRef, TextRef};
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -38,6 +41,8 @@ pub struct Config {
     pub routes: BTreeMap<String, Route>,
     /// Keys that callers authenticate with. Make one with `mimeo keys new NAME`.
     pub keys: BTreeMap<String, Key>,
+    /// Budgets of tenants, by the names that keys give them.
+    pub tenants: BTreeMap<String, Tenant>,
 }
 
 /// Where the gateway listens and what it accepts.
@@ -80,6 +85,14 @@ pub enum Durability {
 pub struct Storage {
     /// Folder for the database and the pictures. Must be on a local disk.
     pub path: PathBuf,
+    /// A PostgreSQL database (13 or newer) for index, ledger and jobs, so that several replicas share them:
+    /// `postgres://USER@HOST:5432/NAME`. With a password it is a secret: `{ env = "DATABASE_URL" }` or
+    /// `{ file = "PATH" }`. Without it they are in SQLite in the folder.
+    pub url: Option<TextRef>,
+    /// How long a process may be silent before the others give it up, in seconds (1–3600): its calls that
+    /// were sent go to suspense. By default 15 with PostgreSQL; 60 without, where the end of a process is
+    /// noticed at once and only a frozen one is waited for.
+    pub lease_s: Option<u32>,
     /// What a commit survives: `power` (a power cut) or `process` (only a crash of the process).
     pub durability: Durability,
     /// Memory for pictures that are asked for often, in MiB. 0 turns it off.
@@ -88,7 +101,7 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage { path: PathBuf::from("./mimeo-data"), durability: Durability::Power, memory_mb: 48 }
+        Storage { path: PathBuf::from("./mimeo-data"), url: None, lease_s: None, durability: Durability::Power, memory_mb: 48 }
     }
 }
 
@@ -101,11 +114,14 @@ pub struct Cache {
     /// How long a refusal by a content policy answers the same request, in seconds. 0 asks again
     /// every time.
     pub refusal_ttl_s: u64,
+    /// How long a call whose outcome nobody knows keeps the same request from being paid again, in
+    /// seconds, unless it is resolved before (`mimeo ledger resolve`). 0 is for ever.
+    pub unknown_hold_s: u64,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300 }
+        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300, unknown_hold_s: 24 * 3600 }
     }
 }
 
@@ -139,6 +155,8 @@ pub struct Provider {
     pub models: Vec<String>,
     /// False takes the provider out without deleting its settings.
     pub enabled: Option<bool>,
+    /// The most that may be spent on this account. A route then goes on with its next candidate.
+    pub budget: Budgets,
 }
 
 /// Limits of an account. Requests wait for their turn.
@@ -170,6 +188,11 @@ pub struct Route {
     pub cache: RouteCache,
     /// True tries the next candidate also after a refusal by a content policy.
     pub failover_on_refusal: bool,
+    /// True lets a repeated request be paid again although it was sent before and nobody knows what came
+    /// of that. A request may say so for itself with `retry_unknown`.
+    pub retry_unknown: bool,
+    /// The most that may be spent through this route.
+    pub budget: Budgets,
 }
 
 /// How a route uses the cache.
@@ -198,14 +221,57 @@ pub enum Period {
     Total,
 }
 
-/// The most that a key may spend.
+/// The most that may be spent, in money, in pictures or in both.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// US dollars, exact.
-    pub usd: Usd,
+    pub usd: Option<Usd>,
+    /// Pictures that are paid for, whatever they cost. Pictures from the cache do not count.
+    pub pictures: Option<u64>,
     /// Over which time.
     pub per: Period,
+    /// True only warns when it is overrun: in the answer's `x-mimeo-warning` header and in the log.
+    #[serde(default)]
+    pub soft: bool,
+}
+
+/// One budget, or several that must all hold.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(with = "Vec<Budget>")]
+pub struct Budgets(pub Vec<Budget>);
+
+impl<'de> Deserialize<'de> for Budgets {
+    /// By hand, because a derived one does not say which of the two it did not understand, nor why.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Budgets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a budget such as { usd = \"200\", per = \"month\" }, or a list of budgets")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Budgets, A::Error> {
+                Budget::deserialize(MapAccessDeserializer::new(map)).map(|budget| Budgets(vec![budget]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Budgets, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Budgets)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// Somebody whose pictures and money are apart from everybody else's.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenant {
+    /// The most that all its keys together may spend.
+    pub budget: Budgets,
 }
 
 /// A key that callers authenticate with.
@@ -219,7 +285,8 @@ pub struct Key {
     /// Shares its cache with all keys that name the same pool, whatever their tenant.
     pub pool: Option<String>,
     /// The most that this key may spend. Reserved before each call, never overrun.
-    pub budget: Option<Budget>,
+    #[serde(default)]
+    pub budget: Budgets,
     /// True may see all tenants' ledger rows.
     #[serde(default)]
     pub admin: bool,

@@ -79,6 +79,8 @@ pub struct Answer {
     pub saved: Usd,
     /// The request as it was understood, to be echoed.
     pub understood: Understood,
+    /// What the caller should know although the request succeeded, such as a soft budget that is overrun.
+    pub warnings: Vec<String>,
     /// Why this provider, as text lines; empty unless asked for.
     pub explain: Vec<String>,
     /// Milliseconds per phase, for `server-timing`.

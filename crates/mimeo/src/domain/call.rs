@@ -35,7 +35,7 @@ pub enum CacheMode {
 }
 
 /// The caller's wishes about the cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CachePolicy {
     /// What to look up and store.
     pub mode: CacheMode,
@@ -45,6 +45,8 @@ pub struct CachePolicy {
     pub max_age: Option<Duration>,
     /// Size of the pool of pictures for one key (1–100); `None` leaves it to the route.
     pub variants: Option<u32>,
+    /// Labels by which what this request makes can be purged.
+    pub tags: Vec<String>,
 }
 
 /// A request with its caller.
@@ -78,6 +80,8 @@ pub struct Call {
     pub user: Option<String>,
     /// The caller's own labels.
     pub metadata: BTreeMap<String, String>,
+    /// Pay again, although the same was sent before and nobody knows what came of it.
+    pub retry_unknown: bool,
     /// Tell in the answer how the route was chosen.
     pub explain: bool,
     /// Fields that are not part of the API; allowed only if the model's record passes them through.

@@ -137,6 +137,7 @@ pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
         Price::Unknown => put("x-mimeo-cost", "unknown"),
     }
     put("x-mimeo-saved-usd", &answer.saved.to_string());
+    answer.warnings.iter().for_each(|warning| put("x-mimeo-warning", warning));
     if answer.simulated {
         put("x-mimeo-simulated", "true");
     }
@@ -180,6 +181,7 @@ pub(super) mod tests {
             cost: Price::Known(Usd::from_pico(10_000_000_000)),
             saved: Usd::ZERO,
             understood: Understood { quality: Some("low".into()), ..Understood::default() },
+            warnings: Vec::new(),
             explain: vec!["first choice".into()],
             timings: vec![("lookup", 0.123), ("attempt", 1500.0)],
         }

@@ -10,6 +10,10 @@ use crate::error::Result;
 
 /// A hundred years, more than any picture is kept.
 const LONGEST_TTL_S: u64 = 100 * 365 * 24 * 3600;
+/// Tags of a request at most.
+const TAGS: usize = 16;
+/// Characters of a tag at most.
+const TAG: usize = 128;
 
 /// What `Cache-Control` asks for. Directives that nobody knows are ignored, as HTTP has it.
 pub fn from_headers(headers: &HeaderMap) -> CachePolicy {
@@ -68,6 +72,7 @@ pub fn policy(headers: &HeaderMap, body: &mut Fields<'_>) -> Result<CachePolicy>
         }
         policy.ttl = cache.integer("ttl_s", 1..=LONGEST_TTL_S)?.map(Duration::from_secs);
         policy.variants = cache.integer("variants", 1..=100)?.map(|k| k as u32);
+        policy.tags = cache.labels("tags", TAGS, TAG)?;
         cache.finish()?;
     }
     Ok(policy)

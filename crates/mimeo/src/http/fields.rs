@@ -146,6 +146,29 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A list of at most `most` short strings that are names of something.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn labels(&mut self, name: &str, most: usize, longest: usize) -> Result<Vec<String>> {
+        let Some(sent) = self.take(name) else { return Ok(Vec::new()) };
+        let path = self.path(name);
+        let list: Option<Vec<String>> = match &sent {
+            Sent::Json(raw) => serde_json::from_str(raw.get()).ok(),
+            Sent::Text(text) => serde_json::from_str(text).ok(),
+            Sent::Nested(_) => None,
+        };
+        let labels = list.ok_or_else(|| self.expected(name, "a list of strings", &sent))?;
+        let is_label = |label: &String| {
+            !label.trim().is_empty() && label.chars().count() <= longest && !label.chars().any(char::is_control)
+        };
+        if labels.len() > most || !labels.iter().all(is_label) {
+            let message = format!("Invalid '{path}': expected at most {most} strings of 1 to {longest} characters.");
+            return Err(Error::bad(&path, message));
+        }
+        Ok(labels)
+    }
+
     /// A whole number in `range`. `4.0` is whole, too.
     ///
     /// # Errors

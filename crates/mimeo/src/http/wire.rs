@@ -134,6 +134,7 @@ fn posted(
         category: f.label("category", LABEL)?,
         user: f.label("user", LABEL)?,
         metadata: metadata(f)?,
+        retry_unknown: f.boolean("retry_unknown")?.unwrap_or(false),
         explain: f.boolean("explain")?.unwrap_or(false),
         unknown: BTreeMap::new(),
     };

@@ -3,8 +3,9 @@
 
 use futures_util::future::join_all;
 
-use super::{Landed, Landing, Laps, Order, Pipeline, Purse};
-use crate::attempt::Attempt;
+use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse};
+use crate::attempt::{Attempt, Errand, Made};
+use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::flight::Lead;
 use crate::media;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
-use crate::store::{AttemptState, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
+use crate::store::{AttemptState, BlobName, EntryWrite, Finish, Finished, NewPicture, Refusal, Settlement, StoredPicture};
 
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
@@ -22,6 +23,37 @@ struct Account<'a> {
     model: &'a Model,
 }
 
+/// How one paid call ended.
+enum Called {
+    /// With pictures.
+    Pictures(Vec<Delivered>),
+    /// With a fault, and what the caller is told of it.
+    Fault(Fault, Error),
+    /// It was not made, because another process is making, or has made, the same picture.
+    Needless(Making),
+    /// It was not made, because the provider's account is spent.
+    AccountSpent(Error),
+}
+
+/// What came of asking one candidate.
+#[derive(Default)]
+struct Asked {
+    pictures: Vec<Delivered>,
+    /// The fault that matters most, if any call failed: whether others may be tried, and what is said.
+    fault: Option<(bool, String, Error)>,
+    needless: Option<Making>,
+}
+
+/// What a generation has come to so far.
+struct Progressing<'a> {
+    lead: &'a Lead<Landing>,
+    purse: Purse,
+    laps: Laps,
+    warnings: Vec<String>,
+    /// The last entry of the key that was seen when it was looked up.
+    seen: i64,
+}
+
 impl Pipeline {
     /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
     pub(super) async fn make(
@@ -29,31 +61,34 @@ impl Pipeline {
         order: &Order,
         count: u32,
         lead: &Lead<Landing>,
-        pool: Vec<Delivered>,
-    ) -> Result<Landed> {
+        pool: Pool,
+    ) -> Result<Making> {
         let mut made = Vec::new();
-        let mut laps = Laps::new();
         let mut trail = Vec::new();
-        let mut purse = Purse::new(order.call.max_spend);
+        let purse = Purse::new(order.call.max_spend);
+        let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
         let mut last = None;
         // ④
         for candidate in &order.plan.candidates {
             let missing = count - made.len() as u32;
-            let (pictures, fault) = match &candidate.maker {
-                Maker::Template => (self.render(order, candidate).await?, None),
+            let asked = match &candidate.maker {
+                Maker::Template => Asked { pictures: self.render(order, candidate).await?, ..Asked::default() },
                 Maker::Provider(provider, model) => {
                     let source = Account { candidate, provider, model };
-                    self.ask(order, source, missing, &mut purse, lead, &mut laps).await?
+                    self.ask(order, source, missing, &mut so_far).await?
                 }
             };
-            made.extend(pictures);
-            let Some((fault, error)) = fault else {
+            made.extend(asked.pictures);
+            if let Some(needless) = asked.needless {
+                return Ok(needless);
+            }
+            let Some((may_go_on, why, error)) = asked.fault else {
                 trail.push(format!("{}: made {missing}", candidate.name));
-                return Ok(Landed { pool, made, trail, laps: laps.done() });
+                let Progressing { laps, warnings, .. } = so_far;
+                let (pool, laps) = (pool.pictures, laps.done());
+                return Ok(Making::Made(Landed { pool, made, is_joined: false, warnings, trail, laps }));
             };
-            trail.push(format!("{}: {fault}", candidate.name));
-            let may_go_on =
-                fault.kind.may_fail_over() || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
+            trail.push(format!("{}: {why}", candidate.name));
             last = Some(error);
             if !may_go_on {
                 break;
@@ -62,52 +97,68 @@ impl Pipeline {
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
     }
 
-    /// Asks one candidate for `missing` pictures, in as few calls as it allows, all at once. Returns
-    /// what came and the fault that matters most, if any call failed.
+    /// Asks one candidate for `missing` pictures, in as few calls as it allows, all at once.
     async fn ask(
         &self,
         order: &Order,
         account: Account<'_>,
         missing: u32,
-        purse: &mut Purse,
-        lead: &Lead<Landing>,
-        laps: &mut Laps,
-    ) -> Result<(Vec<Delivered>, Option<(Fault, Error)>)> {
+        so_far: &mut Progressing<'_>,
+    ) -> Result<Asked> {
         let batches = batches(missing, account.model.max_n);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
             let price = account.model.expected(&account.candidate.request, n, order.partials());
-            purse.take(price)?; // the request's own limit, before any budget
+            so_far.purse.take(price)?; // the request's own limit, before any budget
             calls.push((n, price));
         }
+        let (lead, seen) = (so_far.lead, so_far.seen);
         let results = match calls.as_slice() {
             // By far the most common case needs no tasks.
-            [(n, price)] => vec![(*price, self.call(order, account, *n, *price, lead).await)],
+            [(n, price)] => vec![(*price, self.call(order, account, *n, *price, lead, seen).await)],
             _ => {
                 let calls = calls
                     .iter()
-                    .map(|(n, price)| async { (*price, self.call(order, account, *n, *price, lead).await) });
+                    .map(|(n, price)| async { (*price, self.call(order, account, *n, *price, lead, seen).await) });
                 join_all(calls).await
             }
         };
-        let mut made = Vec::new();
-        let mut worst: Option<(Fault, Error)> = None;
-        for (price, (result, took)) in results {
-            if took.total() > laps.total() {
-                *laps = took;
+        let mut asked = Asked::default();
+        for (price, (result, took, warnings)) in results {
+            if took.total() > so_far.laps.total() {
+                so_far.laps = took;
             }
-            match result? {
-                Ok(pictures) => made.extend(pictures),
-                Err((fault, error)) => {
-                    if !fault.kind.may_have_billed() {
-                        purse.put_back(price);
-                    }
-                    // The one that forbids going on matters most.
-                    if worst.as_ref().is_none_or(|(known, _)| known.kind.may_fail_over() && !fault.kind.may_fail_over())
-                    {
-                        worst = Some((fault, error));
-                    }
+            for warning in warnings {
+                if !so_far.warnings.contains(&warning) {
+                    so_far.warnings.push(warning);
                 }
+            }
+            let fault = match result? {
+                Called::Pictures(pictures) => {
+                    asked.pictures.extend(pictures);
+                    continue;
+                }
+                Called::Needless(making) => {
+                    so_far.purse.put_back(price);
+                    asked.needless = Some(making);
+                    continue;
+                }
+                Called::AccountSpent(error) => {
+                    so_far.purse.put_back(price);
+                    (true, error.message.clone(), error)
+                }
+                Called::Fault(fault, error) => {
+                    if !fault.kind.may_have_billed() {
+                        so_far.purse.put_back(price);
+                    }
+                    let may_go_on = fault.kind.may_fail_over()
+                        || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
+                    (may_go_on, fault.to_string(), error)
+                }
+            };
+            // The one that forbids going on matters most.
+            if asked.fault.as_ref().is_none_or(|(known_may_go_on, ..)| *known_may_go_on && !fault.0) {
+                asked.fault = Some(fault);
             }
         }
         // Whoever asks again gets them in the order in which they were written down.
@@ -116,11 +167,11 @@ impl Pipeline {
             && let Ok(stored) = self.store.lookup(order.key, self.clock.now(), None).await
         {
             let stored = stored.pictures;
-            made.sort_by_key(|delivered| {
+            asked.pictures.sort_by_key(|delivered| {
                 stored.iter().position(|row| Some(row.id) == delivered.id).unwrap_or(usize::MAX)
             });
         }
-        Ok((made, worst))
+        Ok(asked)
     }
 
     /// One paid call from its reservation to its settlement.
@@ -131,21 +182,9 @@ impl Pipeline {
         n: u32,
         expected: Price,
         lead: &Lead<Landing>,
-    ) -> (Result<Result<Vec<Delivered>, (Fault, Error)>>, Laps) {
-        let mut laps = Laps::new();
-        let outcome = self.one_call(order, account, n, expected, lead, &mut laps).await;
-        (outcome, laps)
-    }
-
-    async fn one_call(
-        &self,
-        order: &Order,
-        account: Account<'_>,
-        n: u32,
-        expected: Price,
-        lead: &Lead<Landing>,
-        laps: &mut Laps,
-    ) -> Result<Result<Vec<Delivered>, (Fault, Error)>> {
+        seen: i64,
+    ) -> (Result<Called>, Laps, Vec<String>) {
+        let (mut laps, mut warnings) = (Laps::new(), Vec::new());
         let tell = |progress: Progress| lead.tell(progress);
         let Account { candidate, provider, model } = account;
         let job = Job {
@@ -156,9 +195,40 @@ impl Pipeline {
             user: order.call.user.as_deref(),
             partials: order.call.stream,
         };
-        let mut attempt = self.attempts.make(&order.call, provider, &job, expected, &tell).await?; // ⑤ ⑥
-        laps.put("reserve", attempt.reserving);
-        laps.put("provider", attempt.calling);
+        let errand = Errand {
+            call: &order.call,
+            route: &order.plan.route,
+            key: order.key,
+            joinable: order.is_joinable(),
+            seen: order.is_joinable().then_some(seen),
+            retry_unknown: order.plan.retry_unknown,
+        };
+        let made = self.attempts.make(errand, provider, &job, expected, &tell).await; //          ⑤ ⑥
+        let outcome = match made {
+            Ok(Made::Attempt(attempt)) => {
+                laps.put("reserve", attempt.reserving);
+                laps.put("provider", attempt.calling);
+                warnings.clone_from(&attempt.warnings);
+                self.conclude(order, account, n, *attempt, &mut laps).await
+            }
+            Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
+            Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
+            Ok(Made::AccountSpent(error)) => Ok(Called::AccountSpent(error)),
+            Err(error) => Err(error),
+        };
+        (outcome, laps, warnings)
+    }
+
+    /// ⑦ ⑧ of a call that was made.
+    async fn conclude(
+        &self,
+        order: &Order,
+        account: Account<'_>,
+        n: u32,
+        mut attempt: Attempt,
+        laps: &mut Laps,
+    ) -> Result<Called> {
+        let Account { candidate, provider, model } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
         let fault = match outcome {
             Ok(generated) => {
@@ -167,9 +237,9 @@ impl Pipeline {
                 laps.lap("admit");
                 match admitted {
                     Ok(pictures) => {
-                        let made = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
+                        let kept = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
                         laps.lap("store");
-                        return Ok(Ok(made));
+                        return Ok(Called::Pictures(kept));
                     }
                     Err(mut fault) => {
                         // Tokens or a cost in the answer are a bill, whatever the pictures are.
@@ -183,10 +253,10 @@ impl Pipeline {
             Err(fault) => fault,
         };
         let error = Error::from_fault(&fault, &provider.name, attempt.id);
-        self.close(order, &attempt, &fault).await?;
+        self.close(order, &attempt, &fault).await;
         tracing::warn!(request = %order.call.id, attempt = %attempt.id, provider = provider.name,
                        model = model.id, %fault, "an attempt failed");
-        Ok(Err((fault, error)))
+        Ok(Called::Fault(fault, error))
     }
 
     /// ⑧ The pictures, their entry and the settlement. What cannot be stored is delivered all the same:
@@ -220,32 +290,55 @@ impl Pipeline {
                 created_ms: now,
             })
             .collect();
-        self.put_blobs(&mut made).await;
+        let names = self.put_blobs(&mut made).await;
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
-        finish.pictures = made.iter().filter_map(|d| row(order, d, Some(attempt))).collect();
+        finish.pictures = made.iter().zip(names).filter_map(|(d, name)| row(order, d, name?, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
-        if let Err(error) = self.attempts.finish(finish).await {
-            tracing::error!(%error, attempt = %attempt.id, "a paid picture could not be written down; it is delivered, \
-                            and its attempt stays open");
+        let is_stored = match self.attempts.finish(finish).await {
+            Ok(Finished::Yes) => true,
+            Ok(Finished::GivenUp) => {
+                let bill = billed.known().map_or_else(|| "an unknown amount".to_owned(), |usd| format!("${usd}"));
+                tracing::error!(attempt = %attempt.id, bill, "this process was given up while the provider made a \
+                                picture; it is delivered, and its bill is in suspense");
+                self.attempts.note_late(attempt.id, format!("it was made, and billed {bill}, after its process was given up")).await;
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, attempt = %attempt.id, "a paid picture is not written down yet; it is delivered");
+                false
+            }
+        };
+        if !is_stored {
             made.iter_mut().for_each(|delivered| delivered.id = None);
         }
         made.iter().for_each(|delivered| self.cache.remember(delivered));
         made
     }
 
-    /// Writes the bytes of the pictures that are to be stored; those that could not be are delivered only.
-    pub(super) async fn put_blobs(&self, made: &mut [Delivered]) {
-        for delivered in made.iter_mut().filter(|delivered| delivered.id.is_some()) {
+    /// Writes the bytes of the pictures that are to be stored, and tells where they lie; those that could not
+    /// be are delivered only.
+    pub(super) async fn put_blobs(&self, made: &mut [Delivered]) -> Vec<Option<BlobName>> {
+        let mut names = Vec::with_capacity(made.len());
+        for delivered in made.iter_mut() {
+            if delivered.id.is_none() {
+                names.push(None);
+                continue;
+            }
             let picture = &delivered.picture;
-            if let Err(error) = self.store.blobs.put(picture.digest, picture.bytes.clone()).await {
-                tracing::error!(%error, "a picture could not be stored; it is delivered all the same. Is the disk full?");
-                delivered.id = None;
+            match self.store.blobs.put(picture.digest, picture.bytes.clone()).await {
+                Ok(name) => names.push(Some(name)),
+                Err(error) => {
+                    tracing::error!(%error, "a picture could not be stored; it is delivered all the same. Is the disk full?");
+                    delivered.id = None;
+                    names.push(None);
+                }
             }
         }
+        names
     }
 
     /// The end of an attempt that failed.
-    async fn close(&self, order: &Order, attempt: &Attempt, fault: &Fault) -> Result<()> {
+    async fn close(&self, order: &Order, attempt: &Attempt, fault: &Fault) {
         let (state, settlement) = match (fault.kind, fault.billed) {
             (FaultKind::Refused, None) => (AttemptState::Refused, Settlement::Release),
             (FaultKind::Refused, Some(billed)) => (AttemptState::Refused, Settlement::Settle(billed)),
@@ -267,7 +360,14 @@ impl Pipeline {
                 },
             ));
         }
-        self.attempts.finish(finish).await
+        match self.attempts.finish(finish).await {
+            Ok(Finished::Yes) => {}
+            Ok(Finished::GivenUp) => {
+                let note = format!("it ended with {fault}, after its process was given up");
+                self.attempts.note_late(attempt.id, note).await;
+            }
+            Err(error) => tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet"),
+        }
     }
 }
 
@@ -294,18 +394,26 @@ impl Order {
             key: self.key,
             label: format!("{} {}", candidate.request.operation.name(), candidate.name),
             replace: (!self.reads_cache()).then_some(self.call.id),
+            route: self.plan.route.clone(),
+            tags: self.call.cache.tags.clone(),
             expires_ms: lifetime.map(|l| now.saturating_add(Millis::try_from(l.as_millis()).unwrap_or(Millis::MAX))),
         })
     }
 }
 
 /// The row of a picture that is to be stored.
-pub(super) fn row(order: &Order, delivered: &Delivered, attempt: Option<&Attempt>) -> Option<NewPicture> {
+pub(super) fn row(
+    order: &Order,
+    delivered: &Delivered,
+    name: BlobName,
+    attempt: Option<&Attempt>,
+) -> Option<NewPicture> {
     let Delivered { id, picture, cost, usage, revised_prompt, provider, model, simulated, created_ms } = delivered;
     Some(NewPicture {
         row: StoredPicture {
             id: (*id)?,
             blob: picture.digest,
+            name,
             format: picture.format,
             width: picture.width,
             height: picture.height,

@@ -43,11 +43,11 @@ impl Pipeline {
             simulated: false,
             created_ms: self.clock.now(),
         }];
-        self.put_blobs(&mut made).await;
-        let rows: Vec<_> = made.iter().filter_map(|delivered| row(order, delivered, None)).collect();
+        let names = self.put_blobs(&mut made).await;
+        let rows: Vec<_> = made.iter().zip(names).filter_map(|(d, name)| row(order, d, name?, None)).collect();
         if !rows.is_empty() {
             let entry = order.entry(candidate, self.clock.now(), self.lifetimes.pictures);
-            if let Err(error) = self.store.put_free(rows, entry).await {
+            if let Err(error) = self.store.put_free(rows, entry, self.clock.now()).await {
                 tracing::error!(%error, "a rendered picture could not be written down; it is delivered all the same");
                 made.iter_mut().for_each(|delivered| delivered.id = None);
             }

@@ -100,6 +100,10 @@ pub struct Plan {
     pub cache: config::RouteCache,
     /// Try the next candidate also after a refusal.
     pub failover_on_refusal: bool,
+    /// Pay again although nobody knows what came of the same request before.
+    pub retry_unknown: bool,
+    /// The route, or the model that was asked for by its own name.
+    pub route: String,
 }
 
 impl Plan {
@@ -174,6 +178,7 @@ impl Routes {
                 (vec![candidate], config::Route::default())
             }
         };
+        let route = name.to_owned();
         let mut candidates = Vec::new();
         let mut dropped = Vec::new();
         for choice in resolved {
@@ -192,7 +197,14 @@ impl Routes {
         if candidates.is_empty() {
             return Err(none_fits(&dropped));
         }
-        Ok(Plan { candidates, dropped, cache: settings.cache, failover_on_refusal: settings.failover_on_refusal })
+        Ok(Plan {
+            candidates,
+            dropped,
+            cache: settings.cache,
+            failover_on_refusal: settings.failover_on_refusal,
+            retry_unknown: settings.retry_unknown || call.retry_unknown,
+            route,
+        })
     }
 
     /// The model that the caller means.
@@ -266,12 +278,15 @@ impl Routes {
         }
         request.moderation = None;
         let name = format!("{TEMPLATE}/{}", wanted.id);
+        let route = name.clone();
         let candidate = Candidate { identity: name.clone(), name, maker: Maker::Template, request, renamed_from: None };
         Ok(Plan {
             candidates: vec![candidate],
             dropped: Vec::new(),
             cache: config::RouteCache::default(),
             failover_on_refusal: false,
+            retry_unknown: false,
+            route,
         })
     }
 

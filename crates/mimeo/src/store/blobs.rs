@@ -12,6 +12,37 @@ use bytes::Bytes;
 use crate::config::Durability;
 use crate::domain::Digest;
 
+/// Where a blob lies. A name is never used twice: it is made of the hash of the content and of a number
+/// of its own, so whoever deletes one deletes nothing that somebody else has stored since.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlobName(String);
+
+impl BlobName {
+    fn new(digest: Digest) -> BlobName {
+        let hash = digest.to_string();
+        let nonce = crate::domain::id::random() as u64;
+        BlobName(format!("{}/{hash}.{nonce:016x}", hash.get(..2).unwrap_or("00")))
+    }
+
+    /// The hash of the content.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.get(3..67)?.parse().ok()
+    }
+}
+
+impl std::fmt::Display for BlobName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for BlobName {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(BlobName(text.to_owned()))
+    }
+}
+
 /// A folder of blobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blobs(Arc<Inner>);
@@ -59,7 +90,7 @@ impl Blobs {
     ///
     /// # Errors
     /// The disk is full or cannot be written.
-    pub async fn put(&self, digest: Digest, bytes: Bytes) -> io::Result<()> {
+    pub async fn put(&self, digest: Digest, bytes: Bytes) -> io::Result<BlobName> {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.put(digest, &bytes)).await
     }
@@ -68,17 +99,17 @@ impl Blobs {
     ///
     /// # Errors
     /// The disk cannot be read.
-    pub async fn get(&self, digest: Digest) -> io::Result<BlobRead> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || inner.get(digest)).await
+    pub async fn get(&self, name: &BlobName) -> io::Result<BlobRead> {
+        let (inner, name) = (Arc::clone(&self.0), name.clone());
+        blocking(move || inner.get(&name)).await
     }
 
     /// Removes a blob; true if it was there.
     ///
     /// # Errors
     /// The disk cannot be written.
-    pub fn remove(&self, digest: Digest) -> io::Result<bool> {
-        match fs::remove_file(self.0.path(digest)) {
+    pub async fn remove(&self, name: &BlobName) -> io::Result<bool> {
+        match fs::remove_file(self.0.path(name)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -91,18 +122,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 impl Inner {
-    fn path(&self, digest: Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join(name.get(..2).unwrap_or("00")).join(&name)
+    fn path(&self, name: &BlobName) -> PathBuf {
+        self.root.join(&name.0)
     }
 
-    fn put(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
-        let target = self.path(digest);
-        // The same content is there already. Only its length is compared here: a damaged file is found
-        // and removed when it is read, and then made again.
-        if fs::metadata(&target).is_ok_and(|there| there.len() == bytes.len() as u64) {
-            return Ok(());
-        }
+    fn put(&self, digest: Digest, bytes: &[u8]) -> io::Result<BlobName> {
+        let name = BlobName::new(digest);
+        let target = self.path(&name);
         let folder = target.parent().unwrap_or(&self.root);
         let temporary = self.root.join("tmp").join(format!("{:032x}", crate::domain::id::random()));
         let written = self.write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &target));
@@ -114,7 +140,7 @@ impl Inner {
             // The name must survive as well as the content.
             File::open(folder)?.sync_all()?;
         }
-        Ok(())
+        Ok(name)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -126,19 +152,18 @@ impl Inner {
         Ok(())
     }
 
-    fn get(&self, digest: Digest) -> io::Result<BlobRead> {
-        let path = self.path(digest);
+    fn get(&self, name: &BlobName) -> io::Result<BlobRead> {
+        let path = self.path(name);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BlobRead::Missing),
             Err(error) => return Err(error),
         };
-        if Digest::of(&bytes) == digest {
+        if name.digest() == Some(Digest::of(&bytes)) {
             return Ok(BlobRead::Found(Bytes::from(bytes)));
         }
         self.corrupt.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(blob = %digest, "a stored picture does not match its hash; it is removed and will be made again");
-        let _ = fs::remove_file(&path);
+        tracing::error!(blob = %name, "a stored picture does not match its hash; it is made again when it is asked for");
         Ok(BlobRead::Corrupt)
     }
 }

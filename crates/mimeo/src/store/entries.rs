@@ -1,10 +1,9 @@
 //! Pictures and the cache entries that lead to them.
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
-
+use super::sql::{Row, Sql, SqlError, halves, lock_name, price, values};
 use super::{Store, StoreError};
 use crate::clock::Millis;
+use super::blobs::BlobName;
 use crate::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usage, Usd};
 
 /// A picture row: everything about a stored picture but its bytes.
@@ -12,8 +11,10 @@ use crate::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usage,
 pub struct StoredPicture {
     /// The right to fetch it.
     pub id: ImageId,
-    /// Where its bytes lie.
+    /// Hash of its bytes.
     pub blob: Digest,
+    /// Where they lie.
+    pub name: BlobName,
     /// Encoding.
     pub format: Format,
     /// Width in pixels.
@@ -60,6 +61,10 @@ pub struct EntryWrite {
     pub replace: Option<RequestId>,
     /// When the new pictures stop answering; `None` is never.
     pub expires_ms: Option<Millis>,
+    /// The route, or the model that was asked for by its name.
+    pub route: String,
+    /// The caller's labels, by which they can be purged.
+    pub tags: Vec<String>,
 }
 
 /// A refusal that is kept.
@@ -82,6 +87,8 @@ pub struct Lookup {
     pub pictures: Vec<StoredPicture>,
     /// A refusal that still holds.
     pub refusal: Option<Refusal>,
+    /// Position of the newest entry, whether it still answers or not; 0 if there is none.
+    pub last: i64,
 }
 
 /// A cache entry, as listed.
@@ -93,6 +100,8 @@ pub struct EntryListing {
     pub label: String,
     /// Whose it is.
     pub tenant: String,
+    /// The route, or the model that was asked for by its name.
+    pub route: String,
     /// Pictures in the pool.
     pub pictures: u32,
     /// Their bytes.
@@ -112,268 +121,346 @@ pub struct PurgeFilter {
     pub key: Option<Digest>,
     /// Only this tenant's.
     pub tenant: Option<String>,
+    /// Only what came through this route, or for this model.
+    pub route: Option<String>,
+    /// Only what bears this tag.
+    pub tag: Option<String>,
     /// Only what is expired by this time.
     pub expired_by: Option<Millis>,
 }
 
 const COLUMNS: &str = "p.id, p.blob, p.format, p.width, p.height, p.provider, p.model, p.simulated, p.cost, p.usage, \
-                       p.revised_prompt, p.created_ms";
+                       p.revised_prompt, p.created_ms, b.name";
 
 impl Store {
     /// What answers `key` at `now`, made not before `not_before`.
     pub async fn lookup(&self, key: Digest, now: Millis, not_before: Option<Millis>) -> Result<Lookup, StoreError> {
-        self.database
-            .read(move |c| {
-                let mut query = c.prepare_cached(
-                    "SELECT p.id, p.blob, p.format, p.width, p.height, p.provider, p.model, p.simulated, p.cost,
-                            p.usage, p.revised_prompt, p.created_ms
-                     FROM entries e JOIN pictures p ON p.id = e.picture
-                     WHERE e.key = ?1 AND (e.expires_ms IS NULL OR e.expires_ms > ?2) AND e.created_ms >= ?3
-                     ORDER BY e.seq",
+        self.engine
+            .read(move |sql| {
+                // Before the entries: what comes between is then later than `last`, and found out by who pays.
+                let last = sql.first("SELECT coalesce(max(seq), 0) FROM entries WHERE key = ?1", &values![key])?;
+                let rows = sql.query(
+                    &format!(
+                        "SELECT {COLUMNS} FROM entries e JOIN pictures p ON p.id = e.picture
+                         JOIN blobs b ON b.digest = p.blob
+                         WHERE e.key = ?1 AND (e.expires_ms IS NULL OR e.expires_ms > ?2) AND e.created_ms >= ?3
+                         ORDER BY e.seq"
+                    ),
+                    &values![key, now, not_before.unwrap_or(Millis::MIN)],
                 )?;
-                let rows = query.query_map(params![key.0, now, not_before.unwrap_or(Millis::MIN)], picture_of_row)?;
-                let pictures = rows.collect::<Result<Vec<_>, _>>()?;
-                let refusal = if pictures.is_empty() { refusal(c, key, now)? } else { None };
-                Ok(Lookup { pictures, refusal })
+                let pictures = rows.iter().map(picture_of_row).collect::<Result<Vec<_>, _>>()?;
+                let refusal = if pictures.is_empty() { refusal(sql, key, now)? } else { None };
+                Ok(Lookup { pictures, refusal, last: last.map_or(Ok(0), |row| row.int(0))? })
             })
             .await
     }
 
     /// The picture `id`, whoever's it is: the id is the right to see it.
     pub async fn picture(&self, id: ImageId) -> Result<Option<StoredPicture>, StoreError> {
-        self.database
-            .read(move |c| {
-                c.prepare_cached(&format!("SELECT {COLUMNS} FROM pictures p WHERE id = ?1"))?
-                    .query_row([id.to_bytes()], picture_of_row)
-                    .optional()
+        self.engine
+            .read(move |sql| {
+                let query =
+                    format!("SELECT {COLUMNS} FROM pictures p JOIN blobs b ON b.digest = p.blob WHERE p.id = ?1");
+                sql.first(&query, &values![id.to_bytes()])?.as_ref().map(picture_of_row).transpose()
             })
             .await
     }
 
     /// Stores pictures that cost nothing and have no attempt, and lets them answer `entry`.
-    pub async fn put_free(&self, pictures: Vec<NewPicture>, entry: Option<EntryWrite>) -> Result<(), StoreError> {
-        self.database.write(move |c| put_pictures(c, &pictures, entry.as_ref())).await
+    pub async fn put_free(
+        &self,
+        pictures: Vec<NewPicture>,
+        entry: Option<EntryWrite>,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        self.engine
+            .write(move |sql| {
+                if let Some(entry) = &entry {
+                    sql.lock(lock_name("entry", &entry.key.0))?;
+                }
+                put_pictures(sql, &pictures, entry.as_ref(), now)
+            })
+            .await
     }
 
     /// Keeps a refusal.
     pub async fn put_refusal(&self, key: Digest, refusal: Refusal) -> Result<(), StoreError> {
-        self.database.write(move |c| write_refusal(c, key, &refusal)).await
+        self.engine.write(move |sql| write_refusal(sql, key, &refusal)).await
     }
 
-    /// Drops a picture whose blob is missing or corrupt, so that it is made again.
-    pub async fn drop_picture(&self, id: ImageId) -> Result<(), StoreError> {
-        self.database
-            .write(move |c| {
-                c.execute("DELETE FROM entries WHERE picture = ?1", [id.to_bytes()])?;
-                c.execute("DELETE FROM pictures WHERE id = ?1", [id.to_bytes()])?;
-                Ok(())
+    /// Drops the bytes called `name`, which are missing or damaged, with all pictures and entries that lead
+    /// to them: they are made again when they are asked for. Does nothing if the bytes lie elsewhere by now.
+    pub async fn drop_blob(&self, digest: Digest, name: BlobName, now: Millis) -> Result<(), StoreError> {
+        self.engine
+            .write(move |sql| {
+                let named = sql.first(
+                    "SELECT 1 FROM blobs WHERE digest = ?1 AND name = ?2",
+                    &values![digest, name.to_string()],
+                )?;
+                if named.is_none() {
+                    return Ok(());
+                }
+                let pictures = sql.query("SELECT id, blob FROM pictures WHERE blob = ?1", &values![digest])?;
+                drop_pictures(sql, &pictures, now)
             })
             .await
     }
 
     /// Raised by every purge, of any process.
     pub async fn purge_epoch(&self) -> Result<i64, StoreError> {
-        self.database
-            .read(|c| {
-                c.prepare_cached("SELECT value FROM meta WHERE name = 'purge_epoch'")?.query_row([], |row| row.get(0))
+        self.engine
+            .read(|sql| {
+                let epoch = sql.first("SELECT value FROM meta WHERE name = 'purge_epoch'", &[])?;
+                epoch.map_or(Ok(0), |row| row.int(0))
             })
             .await
     }
 
     /// The newest `limit` entries.
     pub async fn entries(&self, tenant: Option<String>, limit: u32) -> Result<Vec<EntryListing>, StoreError> {
-        self.database
-            .read(move |c| {
-                let mut query = c.prepare_cached(
-                    "SELECT e.key, min(e.label), min(e.tenant), count(*), sum(p.bytes),
-                            sum(p.cost / 1000000), sum(p.cost % 1000000), max(e.created_ms), min(e.expires_ms)
-                     FROM entries e JOIN pictures p ON p.id = e.picture
-                     WHERE ?1 IS NULL OR e.tenant = ?1
-                     GROUP BY e.key ORDER BY max(e.created_ms) DESC LIMIT ?2",
+        self.engine
+            .read(move |sql| {
+                let rows = sql.query(
+                    concat!(
+                        "SELECT e.key, min(e.label), min(e.tenant), count(*), CAST(sum(p.bytes) AS BIGINT), ",
+                        halves!("p.cost"),
+                        ", max(e.created_ms), min(e.expires_ms), min(e.route)
+                         FROM entries e JOIN pictures p ON p.id = e.picture
+                         WHERE ?1 IS NULL OR e.tenant = ?1
+                         GROUP BY e.key ORDER BY max(e.created_ms) DESC LIMIT ?2"
+                    ),
+                    &values![&tenant, limit],
                 )?;
-                let rows = query.query_map(params![tenant, limit], |row| {
+                let listing = |row: &Row| {
                     Ok(EntryListing {
-                        key: Digest(row.get(0)?).to_string(),
-                        label: row.get(1)?,
-                        tenant: row.get(2)?,
-                        pictures: row.get(3)?,
-                        bytes: row.get::<_, i64>(4)?.unsigned_abs(),
-                        cost_usd: split_sum(row, 5)?,
-                        created_ms: row.get(7)?,
-                        expires_ms: row.get(8)?,
+                        key: row.digest(0)?.to_string(),
+                        label: row.text(1)?,
+                        tenant: row.text(2)?,
+                        route: row.text(9)?,
+                        pictures: row.small(3)?,
+                        bytes: row.count(4)?,
+                        cost_usd: row.sum(5)?,
+                        created_ms: row.int(7)?,
+                        expires_ms: row.maybe_int(8)?,
                     })
-                })?;
-                rows.collect()
+                };
+                rows.iter().map(listing).collect()
             })
             .await
     }
 
-    /// Drops what `filter` names: entries, pictures that no entry leads to, and blobs that no picture
-    /// leads to. Returns how many pictures are gone.
-    pub async fn purge(&self, filter: PurgeFilter) -> Result<u64, StoreError> {
-        let blobs = self.blobs.clone();
-        self.database
-            .write(move |c| {
-                let mut victims = c.prepare_cached(
-                    "SELECT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
+    /// Drops what `filter` names: entries, their pictures, and bytes that no picture leads to any more.
+    /// Returns how many pictures are gone.
+    pub async fn purge(&self, filter: PurgeFilter, now: Millis) -> Result<u64, StoreError> {
+        let is_sweep = filter.expired_by.is_some();
+        let gone = self
+            .engine
+            .write(move |sql| {
+                let pictures = sql.query(
+                    "SELECT DISTINCT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
                      WHERE (?1 IS NULL OR e.key = ?1) AND (?2 IS NULL OR e.tenant = ?2)
-                       AND (?3 IS NULL OR e.expires_ms <= ?3)",
+                       AND (?3 IS NULL OR e.expires_ms <= ?3) AND (?4 IS NULL OR e.route = ?4)
+                       AND (?5 IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5))",
+                    &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag],
                 )?;
-                let rows = victims
-                    .query_map(params![filter.key.map(|k| k.0), filter.tenant, filter.expired_by], |row| {
-                        Ok((row.get::<_, [u8; 16]>(0)?, Digest(row.get(1)?)))
-                    })?;
-                let victims = rows.collect::<Result<Vec<_>, _>>()?;
-                for (id, _) in &victims {
-                    c.execute("DELETE FROM entries WHERE picture = ?1", [id])?;
-                    c.execute("DELETE FROM pictures WHERE id = ?1", [id])?;
-                }
-                if filter.expired_by.is_none() {
-                    c.execute(
-                        "DELETE FROM refusals WHERE (?1 IS NULL OR key = ?1) AND ?2 IS NULL",
-                        params![filter.key.map(|k| k.0), filter.tenant],
-                    )?;
-                    // What has only expired may stay in memory: nothing leads to it.
-                    c.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", [])?;
-                }
-                // A blob goes only when no row names it. Should the commit fail after that, its rows lead
-                // to a missing blob, which a read finds out and has made again.
-                for (_, blob) in &victims {
-                    let named = c
-                        .prepare_cached("SELECT 1 FROM pictures WHERE blob = ?1 LIMIT 1")?
-                        .query_row([blob.0], |_| Ok(()))
-                        .optional()?;
-                    if named.is_none()
-                        && let Err(error) = blobs.remove(*blob)
-                    {
-                        tracing::warn!(%blob, %error, "a purged blob could not be removed");
+                drop_pictures(sql, &pictures, now)?;
+                if !is_sweep {
+                    let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
+                    if !names_no_key {
+                        sql.execute("DELETE FROM refusals WHERE ?1 IS NULL OR key = ?1", &values![filter.key])?;
                     }
+                    // What has only expired may stay in memory: nothing leads to it.
+                    sql.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", &[])?;
                 }
-                Ok(victims.len() as u64)
+                Ok(pictures.len() as u64)
             })
-            .await
+            .await?;
+        self.empty_trash().await;
+        Ok(gone)
+    }
+
+    /// Deletes the bytes that nothing refers to. What cannot be deleted now is tried again the next time.
+    pub async fn empty_trash(&self) {
+        let page = || self.engine.read(|sql| sql.query("SELECT name FROM trash ORDER BY since_ms LIMIT 256", &[]));
+        loop {
+            let names = match page().await {
+                Ok(rows) => rows,
+                Err(error) => return tracing::warn!(%error, "the trash could not be read"),
+            };
+            let mut gone = Vec::with_capacity(names.len());
+            for row in &names {
+                let Ok(text) = row.text(0) else { continue };
+                // A name that is none leads to nothing.
+                let removed = match text.parse::<BlobName>() {
+                    Ok(name) => self.blobs.remove(&name).await.map(|_| ()),
+                    Err(_) => Ok(()),
+                };
+                match removed {
+                    Ok(()) => gone.push(text),
+                    Err(error) => tracing::warn!(%error, blob = text, "a blob could not be deleted; it will be tried again"),
+                }
+            }
+            let is_stuck = gone.len() < names.len();
+            let done = self.engine.write(move |sql| {
+                gone.iter().try_for_each(|name| sql.execute("DELETE FROM trash WHERE name = ?1", &values![name]).map(|_| ()))
+            });
+            if let Err(error) = done.await {
+                return tracing::warn!(%error, "the trash could not be written");
+            }
+            if names.len() < 256 || is_stuck {
+                return;
+            }
+        }
     }
 }
 
-fn refusal(c: &Connection, key: Digest, now: Millis) -> rusqlite::Result<Option<Refusal>> {
-    c.prepare_cached("SELECT provider, code, message, expires_ms FROM refusals WHERE key = ?1 AND expires_ms > ?2")?
-        .query_row(params![key.0, now], |row| {
-            Ok(Refusal { provider: row.get(0)?, code: row.get(1)?, message: row.get(2)?, expires_ms: row.get(3)? })
-        })
-        .optional()
+/// Drops pictures (rows of id and content hash) with their entries and tags. Bytes that no picture leads
+/// to any more are put into the trash, to be deleted after the commit: whatever happens in between, no
+/// bytes are deleted that something leads to, and none are forgotten.
+pub(super) fn drop_pictures(sql: &mut dyn Sql, pictures: &[Row], now: Millis) -> Result<(), SqlError> {
+    for row in pictures {
+        let (id, blob) = (row.bytes::<16>(0)?, row.digest(1)?);
+        sql.execute("DELETE FROM entries WHERE picture = ?1", &values![id])?;
+        sql.execute("DELETE FROM tags WHERE picture = ?1", &values![id])?;
+        sql.execute("DELETE FROM pictures WHERE id = ?1", &values![id])?;
+        // Whoever adds a picture with the same content holds this lock as well.
+        sql.lock(lock_name("blob", &blob.0))?;
+        sql.execute(
+            "INSERT INTO trash (name, since_ms) SELECT b.name, CAST(?2 AS BIGINT) FROM blobs b
+             WHERE b.digest = ?1 AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = ?1)",
+            &values![blob, now],
+        )?;
+        sql.execute(
+            "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = ?1)",
+            &values![blob],
+        )?;
+    }
+    Ok(())
 }
 
-pub(super) fn write_refusal(c: &Connection, key: Digest, refusal: &Refusal) -> rusqlite::Result<()> {
-    c.execute(
+fn refusal(sql: &mut dyn Sql, key: Digest, now: Millis) -> Result<Option<Refusal>, SqlError> {
+    let row = sql.first(
+        "SELECT provider, code, message, expires_ms FROM refusals WHERE key = ?1 AND expires_ms > ?2",
+        &values![key, now],
+    )?;
+    let refusal = |row: Row| {
+        Ok(Refusal {
+            provider: row.text(0)?,
+            code: row.maybe_text(1)?,
+            message: row.text(2)?,
+            expires_ms: row.int(3)?,
+        })
+    };
+    row.map(refusal).transpose()
+}
+
+pub(super) fn write_refusal(sql: &mut dyn Sql, key: Digest, refusal: &Refusal) -> Result<(), SqlError> {
+    sql.execute(
         "INSERT INTO refusals (key, provider, code, message, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (key) DO UPDATE SET provider = ?2, code = ?3, message = ?4, expires_ms = ?5",
-        params![key.0, refusal.provider, refusal.code, refusal.message, refusal.expires_ms],
+         ON CONFLICT (key) DO UPDATE SET provider = excluded.provider, code = excluded.code,
+                                         message = excluded.message, expires_ms = excluded.expires_ms",
+        &values![key, &refusal.provider, &refusal.code, &refusal.message, refusal.expires_ms],
     )?;
     Ok(())
 }
 
-/// Adds picture rows and, with `entry`, lets them answer its key after those that do already.
+/// Adds picture rows and, with `entry`, lets them answer its key after those that do already. Bytes that
+/// are stored under another name already are used from there, and the new name goes to the trash.
 pub(super) fn put_pictures(
-    c: &Connection,
+    sql: &mut dyn Sql,
     pictures: &[NewPicture],
     entry: Option<&EntryWrite>,
-) -> rusqlite::Result<()> {
+    now: Millis,
+) -> Result<(), SqlError> {
     if let Some(entry) = entry {
         if let Some(request) = entry.replace {
-            c.prepare_cached(
+            sql.execute(
                 "DELETE FROM entries WHERE key = ?1 AND picture NOT IN
                    (SELECT p.id FROM pictures p JOIN attempts a ON a.id = p.attempt WHERE a.request = ?2)",
-            )?
-            .execute(params![entry.key.0, request.to_bytes()])?;
+                &values![entry.key, request.to_bytes()],
+            )?;
         }
-        c.prepare_cached("DELETE FROM refusals WHERE key = ?1")?.execute([entry.key.0])?;
+        sql.execute("DELETE FROM refusals WHERE key = ?1", &values![entry.key])?;
     }
     for new in pictures {
         let row = &new.row;
+        let name = row.name.to_string();
+        sql.lock(lock_name("blob", &row.blob.0))?;
+        let is_new = sql.execute(
+            "INSERT INTO blobs (digest, name, bytes) VALUES (?1, ?2, ?3) ON CONFLICT (digest) DO NOTHING",
+            &values![row.blob, &name, new.bytes],
+        )?;
+        if is_new == 0 {
+            sql.execute(
+                "INSERT INTO trash (name, since_ms) SELECT CAST(?1 AS TEXT), CAST(?2 AS BIGINT)
+                 WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE name = ?1) ON CONFLICT (name) DO NOTHING",
+                &values![&name, now],
+            )?;
+        }
         let usage = row.usage.and_then(|usage| serde_json::to_string(&usage).ok());
-        c.prepare_cached(
+        sql.execute(
             "INSERT INTO pictures (id, tenant, blob, bytes, format, width, height, provider, model, simulated, cost,
                                    usage, revised_prompt, attempt, created_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?
-        .execute(params![
-            row.id.to_bytes(),
-            new.tenant,
-            row.blob.0,
-            i64::try_from(new.bytes).unwrap_or(i64::MAX),
-            row.format.name(),
-            row.width,
-            row.height,
-            row.provider,
-            row.model,
-            row.simulated,
-            row.cost.known().map(Amount),
-            usage,
-            row.revised_prompt,
-            new.attempt.map(AttemptId::to_bytes),
-            row.created_ms,
-        ])?;
-        if let Some(entry) = entry {
-            c.prepare_cached(
-                "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms)
-                 SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6 FROM entries WHERE key = ?1",
-            )?
-            .execute(params![
-                entry.key.0,
+            &values![
                 row.id.to_bytes(),
-                new.tenant,
-                entry.label,
+                &new.tenant,
+                row.blob,
+                new.bytes,
+                row.format.name(),
+                row.width,
+                row.height,
+                &row.provider,
+                &row.model,
+                row.simulated,
+                price(row.cost)?,
+                usage,
+                &row.revised_prompt,
+                new.attempt.map(AttemptId::to_bytes),
                 row.created_ms,
-                entry.expires_ms
-            ])?;
+            ],
+        )?;
+        let Some(entry) = entry else { continue };
+        sql.execute(
+            "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms, route)
+             SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM entries WHERE key = ?1",
+            &values![
+                entry.key,
+                row.id.to_bytes(),
+                &new.tenant,
+                &entry.label,
+                row.created_ms,
+                entry.expires_ms,
+                &entry.route,
+            ],
+        )?;
+        for tag in &entry.tags {
+            sql.execute(
+                "INSERT INTO tags (tag, picture) VALUES (?1, ?2) ON CONFLICT (tag, picture) DO NOTHING",
+                &values![tag, row.id.to_bytes()],
+            )?;
         }
     }
     Ok(())
 }
 
-fn picture_of_row(row: &Row<'_>) -> rusqlite::Result<StoredPicture> {
-    let usage: Option<String> = row.get(9)?;
+fn picture_of_row(row: &Row) -> Result<StoredPicture, SqlError> {
+    let format = row.text(2)?;
+    let name = row.text(12)?;
+    let usage = row.maybe_text(9)?;
     Ok(StoredPicture {
-        id: ImageId::from_bytes(row.get(0)?),
-        blob: Digest(row.get(1)?),
-        format: Format::from_name(&row.get::<_, String>(2)?)
-            .ok_or_else(|| rusqlite::Error::InvalidColumnType(2, "format".into(), rusqlite::types::Type::Text))?,
-        width: row.get(3)?,
-        height: row.get(4)?,
-        provider: row.get(5)?,
-        model: row.get(6)?,
-        simulated: row.get(7)?,
-        cost: row.get::<_, Option<Amount>>(8)?.map_or(Price::Unknown, |amount| Price::Known(amount.0)),
+        id: ImageId::from_bytes(row.bytes(0)?),
+        blob: row.digest(1)?,
+        name: name.parse().map_err(|_| SqlError::Failed(format!("`{name}` is no name of a blob")))?,
+        format: Format::from_name(&format).ok_or_else(|| SqlError::Failed(format!("`{format}` is no format")))?,
+        width: row.small(3)?,
+        height: row.small(4)?,
+        provider: row.text(5)?,
+        model: row.text(6)?,
+        simulated: row.flag(7)?,
+        cost: row.price(8)?,
         usage: usage.and_then(|text| serde_json::from_str(&text).ok()),
-        revised_prompt: row.get(10)?,
-        created_ms: row.get(11)?,
+        revised_prompt: row.maybe_text(10)?,
+        created_ms: row.int(11)?,
     })
-}
-
-/// Money in a column: pico-dollars in 64 bits, up to nine million dollars a row.
-pub(super) struct Amount(pub(super) Usd);
-
-impl ToSql for Amount {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let pico = i64::try_from(self.0.pico())
-            .map_err(|_| rusqlite::Error::ToSqlConversionFailure("an amount beyond nine million dollars".into()))?;
-        Ok(pico.into())
-    }
-}
-
-impl FromSql for Amount {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        match value {
-            ValueRef::Integer(pico) => Ok(Amount(Usd::from_pico(i128::from(pico)))),
-            _ => Err(FromSqlError::InvalidType),
-        }
-    }
-}
-
-/// A sum of money that SQL made in two halves, `sum(x / 1000000)` at `column` and `sum(x % 1000000)`
-/// after it: one sum in 64 bits would overflow at nine million dollars.
-pub(super) fn split_sum(row: &Row<'_>, column: usize) -> rusqlite::Result<Usd> {
-    let high: Option<i64> = row.get(column)?;
-    let low: Option<i64> = row.get(column + 1)?;
-    Ok(Usd::from_pico(i128::from(high.unwrap_or(0)) * 1_000_000 + i128::from(low.unwrap_or(0))))
 }

@@ -1,32 +1,101 @@
-//! What lasts: the index of pictures, the attempts and the ledger in SQLite, the bytes as files.
+//! What lasts: the index of pictures, the attempts and the ledger in a database, the bytes in blobs.
 //!
 //! All SQL is in this room, as one method per thing that the rooms above need done atomically. A
 //! method that writes returns after its commit. Every picture row, entry and sum is asked for with its
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
+mod attempts;
 mod blobs;
-mod database;
 mod entries;
 mod instance;
 mod money;
+mod postgres;
+mod replies;
 mod report;
+mod sql;
+mod sqlite;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-pub use blobs::{BlobRead, Blobs};
-use database::Database;
-pub use database::StoreError;
+pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
+pub use blobs::{BlobName, BlobRead, Blobs};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
-pub use money::{AttemptState, BudgetLimit, Finish, NewAttempt, OpenAttempt, Reserved, Saving, Settlement, Subject};
+pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
+pub use replies::{Claim, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
+use sql::Engine;
 
-use crate::config::Durability;
+use crate::clock::Clock;
+use crate::config;
 
-/// The store of one data folder. Several processes may have the same folder open.
+/// How long a process on this machine may be silent before the others give it up. Long, because its end is
+/// noticed at once in another way; only one that is frozen must be waited for.
+const LEASE_HERE: Duration = Duration::from_secs(60);
+
+/// How long a process on any machine may be silent before the others give it up.
+const LEASE_ANYWHERE: Duration = Duration::from_secs(15);
+
+/// Why the store could not do something.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no.
+    #[error("the database failed: {0}")]
+    Database(String),
+    /// The database or the blobs cannot be reached now.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    /// The data folder cannot be used.
+    #[error("the data folder {path} cannot be used: {cause}. Name another with --data")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the operating system said.
+        cause: String,
+    },
+    /// The database was written by a newer Mimeo.
+    #[error(
+        "{path} was written by a newer Mimeo (schema {found}, this one knows {known}): upgrade, or use another folder"
+    )]
+    Newer {
+        /// The database.
+        path: String,
+        /// Its schema.
+        found: usize,
+        /// The newest schema that this program knows.
+        known: usize,
+    },
+    /// The writer has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    fn folder(path: &Path, error: &std::io::Error) -> Self {
+        StoreError::Folder { path: path.display().to_string(), cause: error.to_string() }
+    }
+}
+
+impl From<StoreError> for crate::error::Error {
+    fn from(error: StoreError) -> Self {
+        use crate::error::{Error, Kind};
+        match error {
+            StoreError::Unavailable(why) => {
+                let message = "The gateway's store cannot be reached now. Nothing was sent or paid; try again shortly.";
+                let mut error = Error::new(Kind::Unavailable, message).code("store_unavailable").context("store", why);
+                error.retry_after = Some(Duration::from_secs(2));
+                error
+            }
+            error => Error::internal("store", error),
+        }
+    }
+}
+
+/// The store. Several processes may have the same one open.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    engine: Engine,
     /// The bytes of pictures.
     pub blobs: Blobs,
     instance: Instance,
@@ -34,17 +103,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder `path`, creating it and bringing its database up to date as needed.
+    /// Opens the store that `storage` describes, with the database at `url` if there is one, creating it and
+    /// bringing its schema up to date as needed.
     ///
     /// # Errors
-    /// The folder cannot be made or written, or was written by a newer Mimeo.
-    pub fn open(path: &Path, durability: Durability) -> Result<Store, StoreError> {
+    /// The folder cannot be made or written, the server cannot be reached, or the schema is a newer one.
+    pub fn open(storage: &config::Storage, url: Option<&config::Secret>, clock: Clock) -> Result<Store, StoreError> {
+        let path = storage.path.as_path();
         let at = |error: std::io::Error| StoreError::folder(path, &error);
         std::fs::create_dir_all(path).map_err(at)?;
-        let blobs = Blobs::open(&path.join("blobs"), durability).map_err(at)?;
-        let instance = Instance::register(&path.join("instances")).map_err(at)?;
-        let database = Database::open(&path.join("mimeo.sqlite"), durability)?;
-        Ok(Store { database, blobs, instance, path: path.to_owned() })
+        let blobs = Blobs::open(&path.join("blobs"), storage.durability).map_err(at)?;
+        let lease = storage.lease_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let (engine, instance) = match url {
+            None => (
+                Engine::sqlite(&path.join("mimeo.sqlite"), storage.durability, clock)?,
+                Instance::new(lease.unwrap_or(LEASE_HERE), Some(path.join("instances"))),
+            ),
+            Some(url) => (Engine::postgres(url.reveal())?, Instance::new(lease.unwrap_or(LEASE_ANYWHERE), None)),
+        };
+        Ok(Store { engine, blobs, instance: instance.map_err(at)?, path: path.to_owned() })
     }
 
     /// The data folder.

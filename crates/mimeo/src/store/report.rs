@@ -1,9 +1,8 @@
 //! Sums of the ledger, and its rows as they were written.
 
-use rusqlite::{Row, params};
 use serde::Serialize;
 
-use super::entries::{Amount, split_sum};
+use super::sql::{Row, Sql, SqlError, Value, halves, values};
 use super::{Store, StoreError};
 use crate::clock::Millis;
 use crate::domain::{AttemptId, RequestId, Usd};
@@ -19,6 +18,8 @@ pub enum GroupBy {
     Tenant,
     /// Name of the key.
     Key,
+    /// The route, or the model that was asked for by its name.
+    Route,
     /// What the picture was for.
     Purpose,
     /// Day in UTC.
@@ -33,9 +34,10 @@ impl std::str::FromStr for GroupBy {
             "model" => GroupBy::Model,
             "tenant" => GroupBy::Tenant,
             "key" => GroupBy::Key,
+            "route" => GroupBy::Route,
             "purpose" => GroupBy::Purpose,
             "day" => GroupBy::Day,
-            _ => return Err(format!("`{text}` is not one of provider, model, tenant, key, purpose, day")),
+            _ => return Err(format!("`{text}` is not one of provider, model, tenant, key, route, purpose, day")),
         })
     }
 }
@@ -48,8 +50,9 @@ impl GroupBy {
             GroupBy::Model => "provider || '/' || model",
             GroupBy::Tenant => "tenant",
             GroupBy::Key => "api_key",
+            GroupBy::Route => "route",
             GroupBy::Purpose => "coalesce(purpose, '')",
-            GroupBy::Day => "date(at_ms / 1000, 'unixepoch')",
+            GroupBy::Day => "at_ms / 86400000",
         }
     }
 }
@@ -134,6 +137,8 @@ pub struct LedgerEvent {
     pub tenant: String,
     /// Name of the key.
     pub key: String,
+    /// The route, or the model that was asked for by its name.
+    pub route: String,
     /// Provider instance.
     pub provider: String,
     /// Model.
@@ -158,46 +163,56 @@ pub struct LedgerEvent {
     pub unpriced: bool,
 }
 
-const SUMS: &str = "sum(spent / 1000000), sum(spent % 1000000), sum(saved / 1000000), sum(saved % 1000000), \
-                    sum(suspense / 1000000), sum(suspense % 1000000), sum(reserved / 1000000), sum(reserved % 1000000), \
-                    sum(CASE WHEN kind IN ('settle', 'resolve') AND (spent > 0 OR unpriced) THEN pictures ELSE 0 END), \
-                    sum(CASE WHEN kind = 'save' THEN pictures ELSE 0 END), \
-                    sum(CASE WHEN kind IN ('settle', 'suspend') THEN unpriced ELSE 0 END)";
+const SUMS: &str = concat!(
+    halves!("spent"),
+    ", ",
+    halves!("saved"),
+    ", ",
+    halves!("suspense"),
+    ", ",
+    halves!("reserved"),
+    ", CAST(sum(CASE WHEN kind IN ('settle', 'resolve') AND (spent > 0 OR unpriced > 0) THEN pictures ELSE 0 END) AS BIGINT)",
+    ", CAST(sum(CASE WHEN kind = 'save' THEN pictures ELSE 0 END) AS BIGINT)",
+    ", CAST(sum(CASE WHEN kind IN ('settle', 'suspend') THEN unpriced ELSE 0 END) AS BIGINT)"
+);
 const MATCH: &str = "(?1 IS NULL OR tenant = ?1) AND at_ms >= ?2 AND at_ms < ?3";
+
+impl LedgerQuery {
+    fn values(&self) -> [Value; 3] {
+        values![&self.tenant, self.since_ms.unwrap_or(Millis::MIN), self.until_ms.unwrap_or(Millis::MAX)]
+    }
+}
 
 impl Store {
     /// Sums of the rows that `query` matches.
     pub async fn ledger(&self, query: LedgerQuery) -> Result<LedgerReport, StoreError> {
-        self.database
-            .read(move |c| {
-                let since = query.since_ms.unwrap_or(Millis::MIN);
-                let until = query.until_ms.unwrap_or(Millis::MAX);
-                let totals = c
-                    .prepare_cached(&format!("SELECT {SUMS} FROM ledger WHERE {MATCH}"))?
-                    .query_row(params![query.tenant, since, until], |row| totals_at(row, 0))?;
-                let mut layers = c.prepare_cached(&format!(
-                    "SELECT layer, sum(saved / 1000000), sum(saved % 1000000), sum(pictures) FROM ledger
-                     WHERE kind = 'save' AND {MATCH} GROUP BY layer ORDER BY layer"
-                ))?;
-                let layers = layers.query_map(params![query.tenant, since, until], |row| {
-                    Ok(LayerSaving {
-                        layer: row.get::<_, Option<String>>(0)?.unwrap_or_default(),
-                        saved_usd: split_sum(row, 1)?,
-                        pictures: count(row, 3)?,
+        self.engine
+            .read(move |sql| {
+                let matching = query.values();
+                let totals = sql.first(&format!("SELECT {SUMS} FROM ledger WHERE {MATCH}"), &matching)?;
+                let totals = totals.map_or(Ok(Totals::default()), |row| totals_at(&row, 0))?;
+                let layers = sql.query(
+                    &format!(
+                        "SELECT layer, {}, CAST(sum(pictures) AS BIGINT) FROM ledger
+                         WHERE kind = 'save' AND {MATCH} GROUP BY layer ORDER BY layer",
+                        halves!("saved")
+                    ),
+                    &matching,
+                )?;
+                let saved_by_layer = layers
+                    .iter()
+                    .map(|row| {
+                        Ok(LayerSaving {
+                            layer: row.maybe_text(0)?.unwrap_or_default(),
+                            saved_usd: row.sum(1)?,
+                            pictures: row.count(3)?,
+                        })
                     })
-                })?;
-                let saved_by_layer = layers.collect::<Result<Vec<_>, _>>()?;
-                let mut rows = Vec::new();
-                if let Some(group) = query.group_by {
-                    let name = group.expression();
-                    let mut groups = c.prepare_cached(&format!(
-                        "SELECT {name}, {SUMS} FROM ledger WHERE {MATCH} GROUP BY 1 ORDER BY 1"
-                    ))?;
-                    let found = groups.query_map(params![query.tenant, since, until], |row| {
-                        Ok(LedgerRow { name: row.get(0)?, totals: totals_at(row, 1)? })
-                    })?;
-                    rows = found.collect::<Result<Vec<_>, _>>()?;
-                }
+                    .collect::<Result<Vec<_>, SqlError>>()?;
+                let rows = match query.group_by {
+                    Some(group) => grouped(sql, group, &matching)?,
+                    None => Vec::new(),
+                };
                 Ok(LedgerReport { totals, saved_by_layer, rows })
             })
             .await
@@ -205,60 +220,74 @@ impl Store {
 
     /// The last `limit` rows, oldest first.
     pub async fn ledger_events(&self, query: LedgerQuery, limit: u32) -> Result<Vec<LedgerEvent>, StoreError> {
-        self.database
-            .read(move |c| {
-                let mut events = c.prepare_cached(&format!(
-                    "SELECT seq, at_ms, kind, layer, tenant, api_key, provider, model, purpose, request, attempt, pictures,
-                            reserved, spent, suspense, saved, unpriced
-                     FROM ledger WHERE {MATCH} ORDER BY seq DESC LIMIT ?4"
-                ))?;
-                let since = query.since_ms.unwrap_or(Millis::MIN);
-                let until = query.until_ms.unwrap_or(Millis::MAX);
-                let rows = events.query_map(params![query.tenant, since, until, limit], event_of_row)?;
-                let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
-                rows.reverse();
-                Ok(rows)
+        self.engine
+            .read(move |sql| {
+                let [tenant, since, until] = query.values();
+                let rows = sql.query(
+                    &format!(
+                        "SELECT seq, at_ms, kind, layer, tenant, api_key, provider, model, purpose, request, attempt,
+                                pictures, reserved, spent, suspense, saved, unpriced, route
+                         FROM ledger WHERE {MATCH} ORDER BY seq DESC LIMIT ?4"
+                    ),
+                    &[tenant, since, until, Value::from(limit)],
+                )?;
+                rows.iter().rev().map(event_of_row).collect()
             })
             .await
     }
 }
 
-fn totals_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Totals> {
+fn grouped(sql: &mut dyn Sql, group: GroupBy, matching: &[Value]) -> Result<Vec<LedgerRow>, SqlError> {
+    let name = group.expression();
+    let rows =
+        sql.query(&format!("SELECT {name}, {SUMS} FROM ledger WHERE {MATCH} GROUP BY 1 ORDER BY 1"), matching)?;
+    let line = |row: &Row| {
+        let name = match group {
+            GroupBy::Day => day(row.int(0)?),
+            _ => row.text(0)?,
+        };
+        Ok(LedgerRow { name, totals: totals_at(row, 1)? })
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The date of a day that is counted from the Unix epoch.
+fn day(number: i64) -> String {
+    let date = crate::clock::rfc3339(number.saturating_mul(86_400_000));
+    date.split('T').next().unwrap_or_default().to_owned()
+}
+
+fn totals_at(row: &Row, column: usize) -> Result<Totals, SqlError> {
     Ok(Totals {
-        spent_usd: split_sum(row, column)?,
-        saved_usd: split_sum(row, column + 2)?,
-        suspense_usd: split_sum(row, column + 4)?,
-        reserved_usd: split_sum(row, column + 6)?,
-        paid_pictures: count(row, column + 8)?,
-        saved_pictures: count(row, column + 9)?,
-        unpriced: count(row, column + 10)?,
+        spent_usd: row.sum(column)?,
+        saved_usd: row.sum(column + 2)?,
+        suspense_usd: row.sum(column + 4)?,
+        reserved_usd: row.sum(column + 6)?,
+        paid_pictures: row.count(column + 8)?,
+        saved_pictures: row.count(column + 9)?,
+        unpriced: row.count(column + 10)?,
     })
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, Option<i64>>(column)?.unwrap_or(0).unsigned_abs())
-}
-
-fn event_of_row(row: &Row<'_>) -> rusqlite::Result<LedgerEvent> {
-    let attempt: Option<[u8; 16]> = row.get(10)?;
-    let amount = |column: usize| row.get::<_, Amount>(column).map(|amount| amount.0);
+fn event_of_row(row: &Row) -> Result<LedgerEvent, SqlError> {
     Ok(LedgerEvent {
-        seq: row.get(0)?,
-        at_ms: row.get(1)?,
-        kind: row.get(2)?,
-        layer: row.get(3)?,
-        tenant: row.get(4)?,
-        key: row.get(5)?,
-        provider: row.get(6)?,
-        model: row.get(7)?,
-        purpose: row.get(8)?,
-        request: RequestId::from_bytes(row.get(9)?).to_string(),
-        attempt: attempt.map(|bytes| AttemptId::from_bytes(bytes).to_string()),
-        pictures: row.get(11)?,
-        reserved_usd: amount(12)?,
-        spent_usd: amount(13)?,
-        suspense_usd: amount(14)?,
-        saved_usd: amount(15)?,
-        unpriced: row.get(16)?,
+        seq: row.int(0)?,
+        at_ms: row.int(1)?,
+        kind: row.text(2)?,
+        layer: row.maybe_text(3)?,
+        tenant: row.text(4)?,
+        key: row.text(5)?,
+        route: row.text(17)?,
+        provider: row.text(6)?,
+        model: row.text(7)?,
+        purpose: row.maybe_text(8)?,
+        request: RequestId::from_bytes(row.bytes(9)?).to_string(),
+        attempt: row.maybe_bytes(10)?.map(|bytes| AttemptId::from_bytes(bytes).to_string()),
+        pictures: row.small(11)?,
+        reserved_usd: row.usd(12)?,
+        spent_usd: row.usd(13)?,
+        suspense_usd: row.usd(14)?,
+        saved_usd: row.usd(15)?,
+        unpriced: row.flag(16)?,
     })
 }

@@ -11,13 +11,20 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
 
+use super::StoreError;
+use super::sql::{Row, Sql, SqlError, Value};
+use crate::clock::{Clock, Millis};
 use crate::config::Durability;
 
 /// Forward-only migrations, in order. A database remembers in `user_version` how many it has.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/sqlite/0001_foundation.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../../migrations/sqlite/0001_foundation.sql"),
+    include_str!("../../../../migrations/sqlite/0002_replicas.sql"),
+];
 
 /// Writes that share a commit at most; more only wait for the next one.
 const GROUP: usize = 256;
@@ -25,40 +32,9 @@ const GROUP: usize = 256;
 /// Idle readers that are kept.
 const READERS: usize = 4;
 
-/// Why the store could not do something.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database said no.
-    #[error("the database failed: {0}")]
-    Database(String),
-    /// The data folder cannot be used.
-    #[error("the data folder {path} cannot be used: {cause}. Name another with --data")]
-    Folder {
-        /// The folder.
-        path: String,
-        /// What the operating system said.
-        cause: String,
-    },
-    /// The database was written by a newer Mimeo.
-    #[error(
-        "{path} was written by a newer Mimeo (schema {found}, this one knows {known}): upgrade, or use another folder"
-    )]
-    Newer {
-        /// The database file.
-        path: String,
-        /// Its schema.
-        found: usize,
-        /// The newest schema that this program knows.
-        known: usize,
-    },
-    /// The writer has ended.
-    #[error("the store is closed")]
-    Closed,
-}
-
-impl StoreError {
-    pub(super) fn folder(path: &Path, error: &std::io::Error) -> Self {
-        StoreError::Folder { path: path.display().to_string(), cause: error.to_string() }
+impl From<rusqlite::Error> for SqlError {
+    fn from(error: rusqlite::Error) -> Self {
+        SqlError::Failed(error.to_string())
     }
 }
 
@@ -68,35 +44,81 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-impl From<StoreError> for crate::error::Error {
-    fn from(error: StoreError) -> Self {
-        crate::error::Error::internal("store", error)
+/// What SQLite makes of the shared words: one writer at a time, so a lock is there already.
+struct Session<'a> {
+    connection: &'a Connection,
+    clock: &'a Clock,
+}
+
+impl Sql for Session<'_> {
+    fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, SqlError> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params_from_iter(values))? as u64)
+    }
+
+    fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        let rows = statement.query_map(params_from_iter(values), |row| {
+            let value = |column| {
+                Ok(match row.get_ref(column)? {
+                    ValueRef::Null => Value::Null,
+                    ValueRef::Integer(number) => Value::Int(number),
+                    ValueRef::Real(_) => {
+                        let kind = rusqlite::types::Type::Real;
+                        return Err(rusqlite::Error::InvalidColumnType(column, "a whole number".into(), kind));
+                    }
+                    ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+                    ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+                })
+            };
+            (0..columns).map(value).collect::<rusqlite::Result<Vec<_>>>().map(Row)
+        })?;
+        Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+    }
+
+    fn lock(&mut self, _name: i64) -> Result<(), SqlError> {
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<Millis, SqlError> {
+        Ok(self.clock.now())
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Value::Int(number) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
+            Value::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Value::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        })
     }
 }
 
 /// A write: what to do inside the transaction, and how to tell of the commit.
 trait Write: Send {
     /// Does the work in a savepoint.
-    fn apply(&mut self, connection: &Connection);
+    fn apply(&mut self, connection: &Connection, clock: &Clock);
     /// Tells the waiting task, after the commit or its failure.
     fn acknowledge(self: Box<Self>, commit: Result<(), StoreError>);
 }
 
 struct Pending<T, F> {
     work: Option<F>,
-    result: Option<rusqlite::Result<T>>,
+    result: Option<Result<T, SqlError>>,
     reply: Option<oneshot::Sender<Result<T, StoreError>>>,
 }
 
 impl<T, F> Write for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    F: Fn(&mut dyn Sql) -> Result<T, SqlError> + Send,
 {
-    fn apply(&mut self, connection: &Connection) {
+    fn apply(&mut self, connection: &Connection, clock: &Clock) {
         let Some(work) = self.work.take() else { return };
-        let step = |sql| connection.prepare_cached(sql)?.execute([]).map(|_| ());
-        let outcome = step("SAVEPOINT one").and_then(|()| match work(connection) {
+        let step = |sql| connection.prepare_cached(sql)?.execute([]).map(|_| ()).map_err(SqlError::from);
+        let outcome = step("SAVEPOINT one").and_then(|()| match work(&mut Session { connection, clock }) {
             Ok(value) => step("RELEASE one").map(|()| value),
             Err(error) => {
                 // The error of the work matters more than one of undoing it; the latter fails the commit.
@@ -119,21 +141,22 @@ where
 }
 
 /// The database.
-pub(super) struct Database {
+pub(super) struct Sqlite {
     path: PathBuf,
+    clock: Clock,
     writes: Option<SyncSender<Box<dyn Write>>>,
     writer: Option<std::thread::JoinHandle<()>>,
     readers: Arc<Mutex<Vec<Connection>>>,
 }
 
-impl fmt::Debug for Database {
+impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-impl Database {
-    pub(super) fn open(path: &Path, durability: Durability) -> Result<Database, StoreError> {
+impl Sqlite {
+    pub(super) fn open(path: &Path, durability: Durability, clock: Clock) -> Result<Sqlite, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.execute_batch(match durability {
@@ -149,12 +172,14 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(64);
         migrate(&mut connection, path)?;
         let (sender, receiver) = sync_channel(4 * GROUP);
+        let time = clock.clone();
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_loop(&mut connection, &receiver))
+            .spawn(move || write_loop(&mut connection, &time, &receiver))
             .map_err(|error| StoreError::folder(path, &error))?;
-        Ok(Database {
+        Ok(Sqlite {
             path: path.to_owned(),
+            clock,
             writes: Some(sender),
             writer: Some(writer),
             readers: Arc::new(Mutex::new(Vec::new())),
@@ -166,7 +191,7 @@ impl Database {
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: Fn(&mut dyn Sql) -> Result<T, SqlError> + Send + 'static,
     {
         let (reply, committed) = oneshot::channel();
         self.enqueue(work, Some(reply))?;
@@ -176,7 +201,7 @@ impl Database {
     /// Queues `work` for the next commit without waiting for it.
     pub(super) fn write_later<F>(&self, work: F) -> Result<(), StoreError>
     where
-        F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+        F: Fn(&mut dyn Sql) -> Result<(), SqlError> + Send + 'static,
     {
         self.enqueue(work, None)
     }
@@ -184,7 +209,7 @@ impl Database {
     fn enqueue<T, F>(&self, work: F, reply: Option<oneshot::Sender<Result<T, StoreError>>>) -> Result<(), StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: Fn(&mut dyn Sql) -> Result<T, SqlError> + Send + 'static,
     {
         let pending = Box::new(Pending { work: Some(work), result: None, reply });
         let writes = self.writes.as_ref().ok_or(StoreError::Closed)?;
@@ -196,16 +221,16 @@ impl Database {
     pub(super) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: Fn(&mut dyn Sql) -> Result<T, SqlError> + Send + 'static,
     {
-        let (readers, path) = (Arc::clone(&self.readers), self.path.clone());
+        let (readers, path, clock) = (Arc::clone(&self.readers), self.path.clone(), self.clock.clone());
         tokio::task::spawn_blocking(move || {
             let pooled = lock(&readers).pop();
             let connection = match pooled {
                 Some(connection) => connection,
                 None => open_reader(&path)?,
             };
-            let result = query(&connection)?;
+            let result = query(&mut Session { connection: &connection, clock: &clock })?;
             let mut idle = lock(&readers);
             if idle.len() < READERS {
                 idle.push(connection);
@@ -217,7 +242,7 @@ impl Database {
     }
 }
 
-impl Drop for Database {
+impl Drop for Sqlite {
     fn drop(&mut self) {
         // Closing the queue ends the writer after what is queued; waiting for it keeps those writes.
         drop(self.writes.take());
@@ -242,11 +267,11 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write_loop(connection: &mut Connection, writes: &Receiver<Box<dyn Write>>) {
+fn write_loop(connection: &mut Connection, clock: &Clock, writes: &Receiver<Box<dyn Write>>) {
     let mut group: Vec<Box<dyn Write>> = Vec::with_capacity(GROUP);
     while let Ok(first) = writes.recv() {
         group.push(first);
-        let commit = commit_group(connection, writes, &mut group);
+        let commit = commit_group(connection, clock, writes, &mut group);
         if let Err(error) = &commit {
             tracing::error!(%error, writes = group.len(), "a commit failed");
         }
@@ -259,6 +284,7 @@ fn write_loop(connection: &mut Connection, writes: &Receiver<Box<dyn Write>>) {
 /// Applies what is in `group` and what comes in meanwhile, then commits all of it.
 fn commit_group(
     connection: &mut Connection,
+    clock: &Clock,
     writes: &Receiver<Box<dyn Write>>,
     group: &mut Vec<Box<dyn Write>>,
 ) -> Result<(), StoreError> {
@@ -266,7 +292,7 @@ fn commit_group(
     let mut applied = 0;
     loop {
         while let Some(write) = group.get_mut(applied) {
-            write.apply(&transaction);
+            write.apply(&transaction, clock);
             applied += 1;
         }
         if group.len() >= GROUP {
@@ -298,11 +324,12 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sql::values;
     use super::*;
 
-    fn database() -> (tempdir::Folder, Database) {
+    fn database() -> (tempdir::Folder, Sqlite) {
         let folder = tempdir::Folder::new();
-        let database = Database::open(&folder.path.join("x.sqlite"), Durability::Process).unwrap();
+        let database = Sqlite::open(&folder.path.join("x.sqlite"), Durability::Process, Clock::System).unwrap();
         (folder, database)
     }
 
@@ -329,30 +356,14 @@ mod tests {
     async fn a_failing_write_takes_nothing_of_others_with_it() {
         let (_folder, database) = database();
         let set = |name: &'static str, value: i64| {
-            database.write(move |c| c.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", (name, value)))
+            database.write(move |sql| {
+                sql.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", &values![name, value])
+            })
         };
         let (a, twice, b) = tokio::join!(set("a", 1), set("purge_epoch", 1), set("b", 2));
         assert!(a.is_ok() && b.is_ok() && twice.is_err());
-        let count =
-            database.read(|c| c.query_row("SELECT count(*) FROM meta", [], |r| r.get::<_, i64>(0))).await.unwrap();
-        assert_eq!(count, 3);
-    }
-
-    #[tokio::test]
-    async fn the_ledger_is_append_only() {
-        let (_folder, database) = database();
-        database
-            .write(|c| {
-                c.execute(
-                    "INSERT INTO ledger (at_ms, kind, tenant, api_key, provider, model, request, pictures)
-                     VALUES (0, 'save', 't', 'k', 'p', 'm', x'00', 1)",
-                    [],
-                )
-            })
-            .await
-            .unwrap();
-        assert!(database.write(|c| c.execute("UPDATE ledger SET spent = 1", [])).await.is_err());
-        assert!(database.write(|c| c.execute("DELETE FROM ledger", [])).await.is_err());
+        let count = database.read(|sql| sql.first("SELECT count(*) FROM meta", &[])).await.unwrap().unwrap();
+        assert_eq!(count.int(0).unwrap(), 3);
     }
 
     #[test]
@@ -361,6 +372,7 @@ mod tests {
         drop(database);
         let path = folder.path.join("x.sqlite");
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(Database::open(&path, Durability::Process), Err(StoreError::Newer { found: 99, .. })));
+        let opened = Sqlite::open(&path, Durability::Process, Clock::System);
+        assert!(matches!(opened, Err(StoreError::Newer { found: 99, .. })));
     }
 }

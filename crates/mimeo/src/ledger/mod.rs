@@ -1,0 +1,205 @@
+//! The account of every call: what was set aside, billed, given back, is unknown, and what was saved.
+//!
+//! Rows are only ever appended (a trigger in the database sees to it), each balance is a sum of rows,
+//! and a reservation is checked against the budgets and written in one transaction. Nothing outside
+//! this room and the store writes money.
+
+mod budgets;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use budgets::{BudgetListing, Budgets};
+
+use crate::clock::{Clock, Millis, rfc3339};
+use crate::domain::{AttemptId, Call, Delivered, Price, RequestId, Usd};
+use crate::error::{Error, Kind, Result};
+use crate::store::{
+    BudgetLimit, LedgerEvent, LedgerQuery, LedgerReport, NewAttempt, OpenAttempt, Reserved, Saving, Scope, Store,
+    Subject, Term,
+};
+
+/// The ledger. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    store: Arc<Store>,
+    clock: Clock,
+    budgets: Arc<Budgets>,
+    unknown_hold: Option<Duration>,
+}
+
+/// Whether there is money for an attempt, and reason to spend it.
+#[derive(Debug)]
+pub enum Reservation {
+    /// It is set aside.
+    Granted {
+        /// Under which the attempt must be ended.
+        term: Term,
+        /// Soft budgets that are overrun with it, in words.
+        warnings: Vec<String>,
+    },
+    /// Another process is making the same picture.
+    UnderWay,
+    /// Another process has made the same picture meanwhile.
+    Landed,
+    /// The account of the provider is spent; another one may have money left.
+    AccountSpent(Error),
+}
+
+impl Ledger {
+    /// A ledger over `store`. An attempt whose outcome nobody knows keeps the same request from being paid
+    /// again for `unknown_hold`; `None` is until it is resolved.
+    pub fn new(store: Arc<Store>, clock: Clock, budgets: Budgets, unknown_hold: Option<Duration>) -> Self {
+        Ledger { store, clock, budgets: Arc::new(budgets), unknown_hold }
+    }
+
+    /// Since when an unknown outcome counts.
+    pub fn unknown_since(&self) -> Millis {
+        let hold = self.unknown_hold.and_then(|hold| Millis::try_from(hold.as_millis()).ok());
+        hold.map_or(Millis::MIN, |hold| self.clock.now().saturating_sub(hold))
+    }
+
+    /// Sets money aside for an attempt, durably. What it may cost at most must fit every budget that applies,
+    /// together with everything that is spent, set aside or unknown already. `attempt.budgets` is filled in
+    /// here.
+    ///
+    /// # Errors
+    /// A budget does not allow it, its price is unknown and there is a budget in money, or the same was sent
+    /// before and nobody knows what came of it.
+    pub async fn reserve(&self, mut attempt: NewAttempt) -> Result<Reservation> {
+        let now = self.clock.now();
+        let budgets = self.budgets.applicable(&attempt.subject, now);
+        attempt.budgets = budgets.iter().map(|budget| budget.limit.clone()).collect();
+        let (subject, expected) = (attempt.subject.clone(), attempt.expected);
+        Ok(match self.store.begin_attempt(attempt, now).await? {
+            Reserved::Yes { term, warnings } => {
+                let say = |(position, used)| budgets.get(position).map(|b: &budgets::Applicable| b.warning(used));
+                Reservation::Granted { term, warnings: warnings.into_iter().filter_map(say).collect() }
+            }
+            Reserved::UnderWay => Reservation::UnderWay,
+            Reserved::Landed => Reservation::Landed,
+            Reserved::Unknown { attempt, request, at_ms } => return Err(still_unknown(attempt, request, at_ms)),
+            Reserved::Over { budget, used } => {
+                let Some(budget) = budgets.get(budget) else {
+                    return Err(Error::internal("ledger", "a budget that nobody has"));
+                };
+                let refusal = budget.refusal(used, &subject, expected, now);
+                if budget.limit.scope != Scope::Provider {
+                    return Err(refusal);
+                }
+                Reservation::AccountSpent(refusal)
+            }
+        })
+    }
+
+    /// All budgets and what is used of them.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn budgets(&self) -> Result<Vec<BudgetListing>> {
+        let budgets = self.budgets.all(self.clock.now());
+        let limits: Vec<BudgetLimit> = budgets.iter().map(|budget| budget.limit.clone()).collect();
+        let used = self.store.budget_use(limits).await?;
+        Ok(budgets.iter().zip(used).map(|(budget, used)| budget.listing(used)).collect())
+    }
+
+    /// Notes what a layer saved. Queued, not waited for: no money moves.
+    pub fn saved(&self, call: &Call, route: &str, layer: &'static str, pictures: &[Delivered]) {
+        // One row per model: they may come from several.
+        let mut by_model: BTreeMap<(&str, &str), (u32, Price)> = BTreeMap::new();
+        for picture in pictures {
+            let (count, saved) = by_model.entry((&picture.provider, &picture.model)).or_insert((0, Price::FREE));
+            *count += 1;
+            *saved = match (*saved, picture.cost) {
+                (Price::Known(sum), Price::Known(cost)) => Price::Known(sum + cost),
+                _ => Price::Unknown,
+            };
+        }
+        let at_ms = self.clock.now();
+        let savings = by_model
+            .into_iter()
+            .map(|((provider, model), (count, saved))| Saving {
+                layer,
+                subject: subject(call, route, provider, model, count),
+                saved,
+                at_ms,
+            })
+            .collect();
+        if let Err(error) = self.store.record_savings(savings) {
+            tracing::warn!(%error, request = %call.id, "a saving could not be noted");
+        }
+    }
+
+    /// Sums.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn report(&self, query: LedgerQuery) -> Result<LedgerReport> {
+        Ok(self.store.ledger(query).await?)
+    }
+
+    /// The last rows as written.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn events(&self, query: LedgerQuery, limit: u32) -> Result<Vec<LedgerEvent>> {
+        Ok(self.store.ledger_events(query, limit).await?)
+    }
+
+    /// Attempts whose outcome nobody knows.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn suspense(&self, tenant: Option<String>) -> Result<Vec<OpenAttempt>> {
+        Ok(self.store.suspense(tenant).await?)
+    }
+
+    /// Takes an attempt out of suspense, as the provider's own bill says.
+    ///
+    /// # Errors
+    /// It is not in suspense, or the database fails.
+    pub async fn resolve(&self, attempt: AttemptId, billed: Usd) -> Result<()> {
+        if billed < Usd::ZERO {
+            return Err(Error::bad("billed", "A bill cannot be negative. Use --release if nothing was billed."));
+        }
+        if self.store.resolve(attempt, billed, self.clock.now()).await? {
+            Ok(())
+        } else {
+            Err(Error::new(
+                Kind::NotFound,
+                format!("{attempt} is not in suspense. `mimeo ledger suspense` lists what is."),
+            ))
+        }
+    }
+}
+
+/// Whom and what a row about `call` is about.
+pub fn subject(call: &Call, route: &str, provider: &str, model: &str, pictures: u32) -> Subject {
+    Subject {
+        route: route.to_owned(),
+        tenant: call.caller.tenant.clone(),
+        api_key: call.caller.key.clone(),
+        provider: provider.to_owned(),
+        model: model.to_owned(),
+        purpose: call.purpose.clone(),
+        request: call.id,
+        pictures,
+    }
+}
+
+/// What the caller is told of a request that was sent before and may have been billed.
+fn still_unknown(attempt: AttemptId, request: RequestId, at_ms: Millis) -> Error {
+    let mut error = Error::new(
+        Kind::OutcomeUnknown,
+        format!(
+            "The same was sent at {} by request {request}, and nobody knows whether it was made and billed. Nothing was \
+             sent now. Look it up at the provider and say how it ended with `mimeo ledger resolve {attempt}`, or send \
+             `retry_unknown`: true to pay for it again knowingly.",
+            rfc3339(at_ms)
+        ),
+    )
+    .context("attempt", attempt);
+    error.may_have_billed = true;
+    error
+}

@@ -1,0 +1,128 @@
+//! Answers that are kept for who asks again: under an `Idempotency-Key`, or because the caller did not wait.
+
+use super::sql::{Row, SqlError, values};
+use super::{Store, StoreError, Term};
+use crate::clock::Millis;
+use crate::domain::{Digest, RequestId};
+
+/// A request whose answer is to be kept.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The request.
+    pub id: RequestId,
+    /// Whose.
+    pub tenant: String,
+    /// The caller's key for it, if it gave one.
+    pub idempotency: Option<String>,
+    /// Hash of what was asked for.
+    pub fingerprint: Digest,
+    /// When the answer may be forgotten.
+    pub expires_ms: Millis,
+}
+
+/// What is known of a request whose answer is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The request that came first.
+    pub id: RequestId,
+    /// Hash of what it asked for.
+    pub fingerprint: Digest,
+    /// The answer, as the room above wrote it; `None` while it is under way.
+    pub answer: Option<String>,
+    /// True if the process that was to answer is not there any more.
+    pub is_abandoned: bool,
+    /// When it was asked.
+    pub created_ms: Millis,
+}
+
+const COLUMNS: &str = "r.id, r.fingerprint, r.answer, r.created_ms, \
+                       CASE WHEN EXISTS (SELECT 1 FROM instances i WHERE i.id = r.owner) THEN 0 ELSE 1 END";
+
+impl Store {
+    /// Claims the right to answer. `None`: it is this request's. Otherwise what another request under the
+    /// same key of the same tenant has come to; one that was abandoned is taken over by this request,
+    /// under its first name.
+    pub async fn claim_reply(&self, claim: Claim, now: Millis) -> Result<Option<Reply>, StoreError> {
+        let term = self.term().await?;
+        self.engine
+            .write(move |sql| {
+                sql.execute(
+                    "DELETE FROM replies WHERE tenant = ?1 AND idempotency = ?2 AND expires_ms <= ?3",
+                    &values![&claim.tenant, &claim.idempotency, now],
+                )?;
+                let written = sql.execute(
+                    "INSERT INTO replies (id, tenant, idempotency, fingerprint, owner, created_ms, expires_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                    &values![
+                        claim.id.to_bytes(),
+                        &claim.tenant,
+                        &claim.idempotency,
+                        claim.fingerprint,
+                        term.0.to_be_bytes(),
+                        now,
+                        claim.expires_ms,
+                    ],
+                )?;
+                if written == 1 {
+                    return Ok(None);
+                }
+                let first = sql.first(
+                    &format!("SELECT {COLUMNS} FROM replies r WHERE r.tenant = ?1 AND (r.idempotency = ?2 OR r.id = ?3)"),
+                    &values![&claim.tenant, &claim.idempotency, claim.id.to_bytes()],
+                )?;
+                let Some(reply) = first.as_ref().map(reply_of_row).transpose()? else { return Ok(None) };
+                if reply.id == claim.id {
+                    return Ok(None); // ours; only the acknowledgement was lost
+                }
+                if reply.is_abandoned && reply.answer.is_none() && reply.fingerprint == claim.fingerprint {
+                    sql.execute(
+                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL",
+                        &values![reply.id.to_bytes(), term.0.to_be_bytes()],
+                    )?;
+                }
+                Ok(Some(reply))
+            })
+            .await
+    }
+
+    /// Writes the answer of a request. False if it is answered already, or not this process' to answer.
+    pub async fn answer_reply(&self, id: RequestId, term: Term, answer: String) -> Result<bool, StoreError> {
+        self.engine
+            .write(move |sql| {
+                let written = sql.execute(
+                    "UPDATE replies SET answer = ?2 WHERE id = ?1 AND owner = ?3 AND (answer IS NULL OR answer = ?2)",
+                    &values![id.to_bytes(), &answer, term.0.to_be_bytes()],
+                )?;
+                Ok(written == 1)
+            })
+            .await
+    }
+
+    /// What the request `id` of `tenant` has come to.
+    pub async fn reply(&self, tenant: String, id: RequestId, now: Millis) -> Result<Option<Reply>, StoreError> {
+        self.engine
+            .read(move |sql| {
+                let row = sql.first(
+                    &format!("SELECT {COLUMNS} FROM replies r WHERE r.id = ?1 AND r.tenant = ?2 AND r.expires_ms > ?3"),
+                    &values![id.to_bytes(), &tenant, now],
+                )?;
+                row.as_ref().map(reply_of_row).transpose()
+            })
+            .await
+    }
+
+    /// Forgets the answers whose time has passed.
+    pub async fn forget_replies(&self, now: Millis) -> Result<u64, StoreError> {
+        self.engine.write(move |sql| sql.execute("DELETE FROM replies WHERE expires_ms <= ?1", &values![now])).await
+    }
+}
+
+fn reply_of_row(row: &Row) -> Result<Reply, SqlError> {
+    Ok(Reply {
+        id: RequestId::from_bytes(row.bytes(0)?),
+        fingerprint: row.digest(1)?,
+        answer: row.maybe_text(2)?,
+        created_ms: row.int(3)?,
+        is_abandoned: row.flag(4)?,
+    })
+}
