@@ -14,6 +14,7 @@ mod cache;
 mod cli;
 mod crash;
 mod delivery;
+mod engines;
 mod front_door;
 mod layers;
 mod money;
