@@ -18,6 +18,7 @@ mod engines;
 mod front_door;
 mod layers;
 mod money;
+mod proxy;
 mod sdk;
 mod tenants;
 mod variants;
