@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands. Installs what it needs on a Debian machine with Rust.
 #
 #   ./test.sh                 all steps
-#   ./test.sh fmt lint        only these: sdk fmt lint test deny
+#   ./test.sh fmt lint        only these: sdk engines fmt lint test deny
 #
 # It needs no input, no secrets and no paid account. What it makes is under target/.
 set -uo pipefail
@@ -78,6 +78,69 @@ sdks() {
   fi
 }
 
+# Where the tests look for PostgreSQL's programs, see tests/it/engines/postgres.rs.
+has_postgres() {
+  local folder folders=() program
+  if [ -n "${MIMEO_TEST_PG_BIN:-}" ]; then
+    folders=("$MIMEO_TEST_PG_BIN")
+  else
+    folders=("$(pg_config --bindir 2>/dev/null)" /usr/lib/postgresql/*/bin)
+    IFS=: read -ra folder <<<"$PATH" && folders+=("${folder[@]}")
+  fi
+  for folder in "${folders[@]}"; do
+    for program in initdb postgres psql pg_isready; do [ -x "$folder/$program" ] || continue 2; done
+    return 0
+  done
+  return 1
+}
+has_redis() { [ -x "${MIMEO_TEST_REDIS_BIN:-$(dirname "$(command -v redis-server)")}/redis-server" ]; }
+
+# Packages of servers, of which only the programs are wanted: no service is started and no cluster of databases made,
+# and what this machine runs already is left alone.
+servers() (
+  policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.conf
+  undo() {
+    [ -z "${own_policy:-}" ] || as_root rm -f "$policy"
+    [ -z "${old_clusters:-}" ] || { as_root cp "$old_clusters" "$clusters" && rm -f "$old_clusters"; }
+  }
+  trap undo EXIT
+  # Debian asks this program before it starts a service. Whoever has one already has said what may start.
+  if [ ! -e "$policy" ]; then
+    own_policy=yes
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod +x "$policy" || exit
+  fi
+  case " $* " in *" postgresql "*)
+    # Brings the file that says whether a new server gets a first cluster.
+    packages postgresql-common || exit
+    copy=$(mktemp) && cp "$clusters" "$copy" && old_clusters=$copy || exit
+    printf 'create_main_cluster = false\n' | as_root tee -a "$clusters" >/dev/null || exit
+  esac
+  packages "$@" || exit
+  case " $* " in *" redis-server "*)
+    # Nor at the next start of the machine.
+    ! command -v update-rc.d >/dev/null || as_root update-rc.d redis-server disable >/dev/null || exit
+  esac
+)
+
+# What a gateway may lean on, for the tests that start their own: PostgreSQL, Redis, and an S3 server in a venv.
+engines() {
+  local lacking=() venv="$target/engines/python" wanted=tests/engines/requirements.txt
+  has_postgres || lacking+=(postgresql)
+  has_redis || lacking+=(redis-server)
+  [ ${#lacking[@]} -eq 0 ] || servers "${lacking[@]}" || return
+  has_postgres || { fail "PostgreSQL is needed; MIMEO_TEST_PG_BIN names the folder of its programs"; return; }
+  has_redis || { fail "Redis is needed; MIMEO_TEST_REDIS_BIN names the folder of redis-server"; return; }
+  [ -z "${MIMEO_TEST_MOTO_BIN:-}" ] || return 0
+  has_python || packages python3 python3-venv || return
+  has_python || { fail "Python 3.10 or newer with venv is needed"; return; }
+  if ! cmp -s "$wanted" "$venv/installed.txt"; then
+    say "installing the S3 server into $venv"
+    rm -rf "$venv" && mkdir -p "$target/engines" && python3 -m venv "$venv" &&
+      "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$wanted" </dev/null &&
+      cp "$wanted" "$venv/installed.txt" || { fail "the S3 server could not be installed"; return; }
+  fi
+}
+
 cargo_deny() {
   local tools="$target/tools"
   case $("$tools/bin/cargo-deny" --version 2>/dev/null) in *" $deny_version") return ;; esac
@@ -92,19 +155,21 @@ cargo_deny() {
 # --- the steps ---
 
 step_sdk() { sdks; }
+step_engines() { engines; }
 step_fmt() { cargo fmt --all --check; }
 step_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
-step_test() { sdks && cargo test --workspace --locked </dev/null; }
+step_test() { sdks && engines && cargo test --workspace --locked </dev/null; }
 step_deny() { cargo_deny && "$target/tools/bin/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources; }
 
 steps=("$@")
 [ $# -gt 0 ] || steps=(fmt lint test deny)
 for step in "${steps[@]}"; do
-  declare -F "step_$step" >/dev/null || { say "there is no step $step; there are: sdk fmt lint test deny" >&2; exit 2; }
+  declare -F "step_$step" >/dev/null || { say "there is no step $step; there are: sdk engines fmt lint test deny" >&2; exit 2; }
 done
 
 declare -A heading=(
-  [sdk]="The official SDKs, for the tests" [fmt]="Formatting" [lint]="Lints" [test]="Tests"
+  [sdk]="The official SDKs, for the tests" [engines]="PostgreSQL, Redis and an S3 server, for the tests"
+  [fmt]="Formatting" [lint]="Lints" [test]="Tests"
   [deny]="Licences, bans and sources of the dependencies"
 )
 passed=0 failed=()

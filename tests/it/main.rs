@@ -1,6 +1,6 @@
 //! Black-box tests: the real binary as a child process, a simulated paid provider as another, HTTP between.
 //!
-//! After every test the ledger is compared with the provider's invoice book (I6), see [`world`].
+//! After every test the ledger is compared with the provider's invoice book (I6), see [`books`].
 
 #![allow(
     clippy::disallowed_methods,
@@ -10,13 +10,18 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod books;
 mod cache;
 mod cli;
+#[expect(dead_code, reason = "nothing reads `storage.url`, `blobs.url` and `shared.url` yet")]
+mod cluster;
 mod crash;
 mod delivery;
+mod engines;
 mod front_door;
 mod layers;
 mod money;
+mod proxy;
 mod sdk;
 mod tenants;
 mod variants;

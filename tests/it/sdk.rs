@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::engines::target;
 use crate::world::{World, outcome};
 
 /// The repository.
@@ -14,7 +15,7 @@ fn root() -> PathBuf {
 
 /// Where the SDKs are installed by default.
 fn sdk() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("sdk")
+    target().join("sdk")
 }
 
 /// What `variable` names, else `default` under `target/sdk`.

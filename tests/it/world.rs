@@ -3,13 +3,13 @@
 //! When a world ends, the ledger is held against the book, line by line (I6). Nothing is waited for by
 //! sleeping, and every port is free when it is taken.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use mimeo::domain::Usd;
 use serde_json::{Value, json};
+
+use crate::books::{self, Sandbox};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_mimeo");
@@ -84,7 +84,7 @@ impl Drop for Folder {
 
 /// A sandbox, a gateway, and what they share.
 pub struct World {
-    pub sandbox: Server,
+    pub sandbox: Sandbox,
     pub gateway: Server,
     pub folder: Folder,
     pub client: reqwest::Client,
@@ -146,18 +146,9 @@ impl World {
     /// The same, with more configuration. `{sandbox}` in it stands for the sandbox's address.
     pub async fn with(config: &str) -> World {
         let folder = Folder::new();
-        let mut sandbox = Command::new(BINARY);
-        sandbox.args(["sandbox", "--listen", "127.0.0.1:0", "--book"]).arg(folder.0.join("book.jsonl"));
-        let sandbox = Server::start(sandbox);
-        let base = format!(
-            "[storage]\ndurability = 'process'\n\
-             [providers.openai]\nbase_url = '{{sandbox}}/openai/v1'\n\
-             [providers.compatible]\nrecord = 'openai-compatible'\nbase_url = '{{sandbox}}/compatible/v1'\n\
-             prices = {{ usd_per_image = '0.01' }}\n\
-             [providers.sandbox]\nbase_url = '{{sandbox}}/native/v1'\n\
-             {config}"
-        );
-        std::fs::write(folder.0.join("mimeo.toml"), base.replace("{sandbox}", &sandbox.url)).expect("written");
+        let sandbox = Sandbox::start(&folder.0);
+        let config = format!("[storage]\ndurability = 'process'\n{}", sandbox.providers_and(config));
+        std::fs::write(folder.0.join("mimeo.toml"), config).expect("written");
         let gateway = Server::start(serve(&folder.0));
         World { sandbox, gateway, folder, client: reqwest_client(), audited: false }
     }
@@ -204,25 +195,17 @@ impl World {
 
     /// The invoice book: its lines.
     pub async fn book(&self) -> Vec<Value> {
-        let url = format!("{}/control/book", self.sandbox.url);
-        let book = reply(self.client.get(url)).await.expect(200).body;
-        book["lines"].as_array().expect("the book has lines").clone()
+        self.sandbox.book(&self.client).await
     }
 
     /// The sandbox's statistics.
     pub async fn stats(&self) -> Value {
-        reply(self.client.get(format!("{}/control/stats", self.sandbox.url))).await.expect(200).body
+        self.sandbox.stats(&self.client).await
     }
 
     /// Waits until `condition` holds for the sandbox's statistics. Bounded by 30 s.
     pub async fn until(&self, condition: impl Fn(&Value) -> bool) {
-        for _ in 0..3000 {
-            if condition(&self.stats().await) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        panic!("it never came to be: {}", self.stats().await);
+        self.sandbox.until(&self.client, condition).await;
     }
 
     /// Sums of the ledger over HTTP.
@@ -234,63 +217,6 @@ impl World {
     pub fn leave_unaudited(&mut self) {
         self.audited = true;
     }
-
-    /// I6: every invoice is in the ledger with its exact amount, and nothing else is.
-    pub async fn audit(&mut self) {
-        self.audited = true;
-        let book = self.book().await;
-        let (code, out, err) = self.run(&["ledger", "events", "--limit", "4000000000", "--json"]);
-        if code != 0 && err.contains("no data folder") {
-            assert!(book.is_empty());
-            return;
-        }
-        assert_eq!(code, 0, "{err}");
-        let events: Vec<Value> = serde_json::from_str(&out).expect("events are JSON");
-        compare(&book, &events);
-    }
-}
-
-/// What is known of one attempt.
-#[derive(Default)]
-struct Account {
-    reserved: Usd,
-    spent: Usd,
-    suspense: Usd,
-    ended: bool,
-}
-
-/// Holds the ledger against the book, attempt by attempt.
-fn compare(book: &[Value], events: &[Value]) {
-    let usd = |value: &Value| value.as_str().expect("amounts are text").parse::<Usd>().expect("amounts are decimals");
-    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
-    for event in events {
-        let Some(attempt) = event["attempt"].as_str() else { continue };
-        let account = accounts.entry(attempt.to_owned()).or_default();
-        account.reserved += usd(&event["reserved_usd"]);
-        account.spent += usd(&event["spent_usd"]);
-        account.suspense += usd(&event["suspense_usd"]);
-        account.ended |= event["kind"] != "reserve";
-    }
-    let mut billed: BTreeMap<String, Usd> = BTreeMap::new();
-    for line in book {
-        let attempt = line["attempt"].as_str().unwrap_or_else(|| panic!("an invoice without attempt: {line}"));
-        *billed.entry(attempt.to_owned()).or_default() += usd(&line["usd"]);
-    }
-    for (attempt, usd) in &billed {
-        let account =
-            accounts.get(attempt).unwrap_or_else(|| panic!("{attempt} was billed ${usd} and is not in the ledger"));
-        if account.ended && account.suspense.is_zero() {
-            assert_eq!(account.spent, *usd, "{attempt}: the ledger and the book differ");
-        } else {
-            let held = account.reserved + account.suspense;
-            assert!(held >= *usd, "{attempt}: ${held} is held for a bill of ${usd}");
-        }
-    }
-    for (attempt, account) in &accounts {
-        if !account.spent.is_zero() {
-            assert!(billed.contains_key(attempt), "{attempt}: ${} in the ledger were never billed", account.spent);
-        }
-    }
 }
 
 impl Drop for World {
@@ -298,22 +224,7 @@ impl Drop for World {
         if self.audited || std::thread::panicking() {
             return;
         }
-        // A runtime of its own: the test's may be the one that runs this destructor.
-        let this = std::panic::AssertUnwindSafe(self);
-        let audit = std::thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    let this = this;
-                    let runtime =
-                        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                    this.0.client = reqwest_client();
-                    runtime.block_on(this.0.audit());
-                })
-                .join()
-        });
-        if let Err(panic) = audit {
-            std::panic::resume_unwind(panic);
-        }
+        books::audit(&self.sandbox, || self.run(books::EVENTS));
     }
 }
 
@@ -324,10 +235,18 @@ pub fn reqwest_client() -> reqwest::Client {
 
 /// Sends a request and reads a JSON answer (or `null` where it is none).
 pub async fn reply(request: reqwest::RequestBuilder) -> Reply {
-    let response = request.send().await.expect("the server answers");
+    try_reply(request).await.expect("the server gives a whole answer")
+}
+
+/// The same, where the connection may break.
+///
+/// # Errors
+/// It broke, or there was none.
+pub async fn try_reply(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = response.bytes().await.expect("the answer is whole");
-    Reply { status, headers, body: serde_json::from_slice(&body).unwrap_or(json!(null)) }
+    let body = response.bytes().await?;
+    Ok(Reply { status, headers, body: serde_json::from_slice(&body).unwrap_or(json!(null)) })
 }
 
 /// Runs a command to its end.
