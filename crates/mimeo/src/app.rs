@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFault, Environment};
+use crate::config::{BlobPlace, Config, ConfigFault, Environment};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions};
@@ -38,6 +38,8 @@ pub struct Blueprint {
     pub renderer: Arc<Renderer>,
     /// The keys that open it.
     pub keys: KeyRing,
+    /// Where the bytes of pictures are.
+    pub blobs: BlobPlace,
 }
 
 impl Blueprint {
@@ -72,10 +74,11 @@ impl Blueprint {
             faults.push(fault(message));
             KeyRing::default()
         });
-        if let (Some(registry), Some(renderer)) = (registry, renderer) {
+        let blobs = config.blob_place(environment).map_err(|message| faults.push(fault(format!("blobs: {message}"))));
+        if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
-                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys });
+                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys, blobs });
                 }
                 Ok(_) => {}
                 Err(errors) => {
@@ -109,8 +112,8 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, keys } = blueprint;
-        let store = Arc::new(Store::open(&config.storage.path, config.storage.durability)?);
+        let Blueprint { config, routes, renderer, keys, blobs } = blueprint;
+        let store = Arc::new(Store::open(&config.storage.path, &blobs, config.storage.durability)?);
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
         let budgets: BTreeMap<_, _> =

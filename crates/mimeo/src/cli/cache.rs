@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{Common, Failure, Outcome, print, print_json, table::table};
+use crate::config::Environment;
 use crate::domain::Digest;
 use crate::store::PurgeFilter;
 
@@ -52,10 +53,10 @@ enum Command {
     },
 }
 
-pub(super) async fn run(arguments: Arguments, _: &crate::config::Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => list(arguments.list).await,
-        Some(Command::List(listing)) => list(listing).await,
+        None => list(arguments.list, environment).await,
+        Some(Command::List(listing)) => list(listing, environment).await,
         Some(Command::Purge { common, key, tenant, expired, all }) => {
             if !all && key.is_none() && tenant.is_none() && !expired {
                 return Err(Failure::Usage("say what to purge: --key, --tenant, --expired or --all".into()));
@@ -65,15 +66,15 @@ pub(super) async fn run(arguments: Arguments, _: &crate::config::Environment) ->
                 Err(_) => return Err(Failure::Usage("--key is not one that `mimeo cache list` shows".into())),
             };
             let expired_by = expired.then(|| crate::clock::Clock::System.now());
-            let gone = common.store()?.purge(PurgeFilter { key, tenant, expired_by }).await?;
+            let gone = common.store(environment)?.purge(PurgeFilter { key, tenant, expired_by }).await?;
             eprintln!("{gone} picture{} removed", if gone == 1 { "" } else { "s" });
             Ok(())
         }
     }
 }
 
-async fn list(listing: List) -> Outcome {
-    let entries = listing.common.store()?.entries(listing.tenant, listing.limit).await?;
+async fn list(listing: List, environment: &Environment) -> Outcome {
+    let entries = listing.common.store(environment)?.entries(listing.tenant, listing.limit).await?;
     if listing.json {
         return print_json(&entries);
     }

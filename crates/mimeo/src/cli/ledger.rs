@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::clock::{Clock, Millis, rfc3339};
+use crate::config::Environment;
 use crate::domain::{AttemptId, Price, Usd};
 use crate::ledger::Ledger;
 use crate::store::{GroupBy, LedgerQuery};
@@ -74,32 +75,32 @@ enum Command {
     },
 }
 
-pub(super) async fn run(arguments: Arguments, _: &crate::config::Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => report(arguments.report).await,
-        Some(Command::Events { common, limit, json }) => events(&common, limit, json).await,
-        Some(Command::Suspense { common, json }) => suspense(&common, json).await,
+        None => report(arguments.report, environment).await,
+        Some(Command::Events { common, limit, json }) => events(&common, environment, limit, json).await,
+        Some(Command::Suspense { common, json }) => suspense(&common, environment, json).await,
         Some(Command::Resolve { common, attempt, billed, release: _ }) => {
             let billed = billed.unwrap_or(Usd::ZERO);
-            open(&common)?.resolve(attempt, billed).await?;
+            open(&common, environment)?.resolve(attempt, billed).await?;
             eprintln!("{attempt} is settled at ${billed}");
             Ok(())
         }
     }
 }
 
-fn open(common: &Common) -> Result<Ledger, Failure> {
-    Ok(Ledger::new(std::sync::Arc::new(common.store()?), Clock::System, Default::default()))
+fn open(common: &Common, environment: &Environment) -> Result<Ledger, Failure> {
+    Ok(Ledger::new(std::sync::Arc::new(common.store(environment)?), Clock::System, Default::default()))
 }
 
-async fn report(options: Report) -> Outcome {
+async fn report(options: Report, environment: &Environment) -> Outcome {
     let query = LedgerQuery {
         tenant: options.tenant,
         group_by: Some(options.group_by),
         since_ms: options.since,
         until_ms: options.until,
     };
-    let report = open(&options.common)?.report(query).await?;
+    let report = open(&options.common, environment)?.report(query).await?;
     if options.json {
         return print_json(&report);
     }
@@ -127,8 +128,8 @@ async fn report(options: Report) -> Outcome {
     Ok(())
 }
 
-async fn events(common: &Common, limit: u32, json: bool) -> Outcome {
-    let events = open(common)?.events(LedgerQuery::default(), limit).await?;
+async fn events(common: &Common, environment: &Environment, limit: u32, json: bool) -> Outcome {
+    let events = open(common, environment)?.events(LedgerQuery::default(), limit).await?;
     if json {
         return print_json(&events);
     }
@@ -154,8 +155,8 @@ async fn events(common: &Common, limit: u32, json: bool) -> Outcome {
     print(&table(&["#", "at", "row", "model", "tenant", "pictures", "amount", "attempt"], rows, &[0, 5, 6]))
 }
 
-async fn suspense(common: &Common, json: bool) -> Outcome {
-    let open = open(common)?.suspense(None).await?;
+async fn suspense(common: &Common, environment: &Environment, json: bool) -> Outcome {
+    let open = open(common, environment)?.suspense(None).await?;
     if json {
         let rows: Vec<_> = open
             .iter()

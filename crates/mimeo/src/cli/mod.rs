@@ -213,7 +213,7 @@ impl Common {
     }
 
     /// The store alone, for commands that only look.
-    fn store(&self) -> Result<crate::store::Store, Failure> {
+    fn store(&self, environment: &Environment) -> Result<crate::store::Store, Failure> {
         let config = self.config(None)?;
         if !config.storage.path.exists() {
             return Err(Failure::Failed(format!(
@@ -221,7 +221,8 @@ impl Common {
                 config.storage.path.display()
             )));
         }
-        Ok(crate::store::Store::open(&config.storage.path, config.storage.durability)?)
+        let blobs = config.blob_place(environment).map_err(|message| Failure::Failed(format!("blobs: {message}")))?;
+        Ok(crate::store::Store::open(&config.storage.path, &blobs, config.storage.durability)?)
     }
 }
 

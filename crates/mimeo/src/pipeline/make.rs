@@ -12,7 +12,7 @@ use crate::flight::Lead;
 use crate::media;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
-use crate::store::{AttemptState, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
+use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
 
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
@@ -237,7 +237,7 @@ impl Pipeline {
     pub(super) async fn put_blobs(&self, made: &mut [Delivered]) {
         for delivered in made.iter_mut().filter(|delivered| delivered.id.is_some()) {
             let picture = &delivered.picture;
-            if let Err(error) = self.store.blobs.put(picture.digest, picture.bytes.clone()).await {
+            if let Err(error) = self.store.blobs.put_as(BlobName::legacy(picture.digest), picture.bytes.clone()).await {
                 tracing::error!(%error, "a picture could not be stored; it is delivered all the same. Is the disk full?");
                 delivered.id = None;
             }

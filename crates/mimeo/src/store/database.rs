@@ -51,6 +51,9 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: usize,
     },
+    /// The place of the pictures' bytes cannot be used.
+    #[error(transparent)]
+    Blobs(#[from] super::BlobError),
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,

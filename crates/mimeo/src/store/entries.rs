@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
-use super::{Store, StoreError};
+use super::{BlobName, Store, StoreError};
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usage, Usd};
 
@@ -211,7 +211,7 @@ impl Store {
     /// Drops what `filter` names: entries, pictures that no entry leads to, and blobs that no picture
     /// leads to. Returns how many pictures are gone.
     pub async fn purge(&self, filter: PurgeFilter) -> Result<u64, StoreError> {
-        let blobs = self.blobs.clone();
+        let (blobs, runtime) = (self.blobs.clone(), tokio::runtime::Handle::current());
         self.database
             .write(move |c| {
                 let mut victims = c.prepare_cached(
@@ -244,7 +244,7 @@ impl Store {
                         .query_row([blob.0], |_| Ok(()))
                         .optional()?;
                     if named.is_none()
-                        && let Err(error) = blobs.remove(*blob)
+                        && let Err(error) = runtime.block_on(blobs.remove(&BlobName::legacy(*blob)))
                     {
                         tracing::warn!(%blob, %error, "a purged blob could not be removed");
                     }
