@@ -12,7 +12,8 @@ const LAYERS: &[&[&str]] = &[
     &["attempt"],
     &["cache", "flight", "route", "ledger"],
     &["providers"],
-    &["pricing", "store", "media", "render", "net"],
+    &["pricing", "store", "media", "render"],
+    &["net"],
     &["config", "clock", "error", "telemetry"],
     &["domain"],
 ];

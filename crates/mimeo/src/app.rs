@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFault, Environment, Secret};
+use crate::config::{BlobPlace, Config, ConfigFault, Environment, Secret};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions};
@@ -39,6 +39,8 @@ pub struct Blueprint {
     pub keys: KeyRing,
     /// Where the database is, if it is on a server.
     pub storage_url: Option<Secret>,
+    /// Where the bytes of pictures are.
+    pub blobs: BlobPlace,
 }
 
 impl Blueprint {
@@ -77,10 +79,11 @@ impl Blueprint {
             faults.push(missing);
             None
         });
-        if let (Some(registry), Some(renderer)) = (registry, renderer) {
+        let blobs = config.blob_place(environment).map_err(|message| faults.push(fault(format!("blobs: {message}"))));
+        if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
-                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys, storage_url });
+                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys, storage_url, blobs });
                 }
                 Ok(_) => {}
                 Err(errors) => {
@@ -114,8 +117,8 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, keys, storage_url } = blueprint;
-        let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), clock.clone())?);
+        let Blueprint { config, routes, renderer, keys, storage_url, blobs } = blueprint;
+        let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
         let unknown_hold = Some(config.cache.unknown_hold_s).filter(|hold| *hold > 0).map(Duration::from_secs);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Millis};
 use crate::domain::{Delivered, Digest, ImageId, Picture};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::{BlobRead, Refusal, Store, StoredPicture};
 use memory::Memory;
 pub use memory::Stored;
@@ -115,7 +115,7 @@ impl Cache {
         if let Some(stored) = self.memory.get(row.id) {
             return Ok(Some(delivered(row, stored.picture)));
         }
-        let read = self.store.blobs.get(&row.name).await.map_err(|error| Error::internal("blob", error))?;
+        let read = self.store.blobs.get(&row.name).await?;
         let BlobRead::Found(bytes) = read else {
             tracing::warn!(picture = %row.id, "a stored picture has lost its bytes; its entry is dropped");
             self.store.drop_blob(row.blob, row.name, self.clock.now()).await?;

@@ -226,7 +226,8 @@ impl Common {
                 config.storage.path.display()
             )));
         }
-        Ok(crate::store::Store::open(&config.storage, url.as_ref(), crate::clock::Clock::System)?)
+        let blobs = config.blob_place(environment).map_err(|message| Failure::Failed(format!("blobs: {message}")))?;
+        Ok(crate::store::Store::open(&config.storage, url.as_ref(), &blobs, crate::clock::Clock::System)?)
     }
 }
 

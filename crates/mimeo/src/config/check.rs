@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Config, Environment};
 
 /// One fault of the configuration: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,10 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
         && !(url.starts_with("https://") || url.starts_with("http://"))
     {
         fault("server", None, format!("public_url = \"{url}\" must begin with https:// or http://"));
+    }
+    // What the environment adds does not decide whether the address is one.
+    if let Err(message) = config.blob_place(&Environment::default()) {
+        fault("blobs", None, message);
     }
     for (name, provider) in &config.providers {
         if let Some(url) = &provider.base_url

@@ -3,6 +3,7 @@
 //!
 //! Every key has a default and a doc comment; `docs/config.md` is generated from both.
 
+mod blobs;
 pub mod check;
 mod reference;
 pub mod secret;
@@ -18,6 +19,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 
 use crate::domain::Usd;
+pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use reference::reference;
 pub use secret::{Environment, Secret, SecretRef, TextRef};
@@ -30,6 +32,8 @@ pub struct Config {
     pub server: Server,
     /// Where pictures, index and ledger are kept on this machine.
     pub storage: Storage,
+    /// Where the bytes of pictures are kept, if not in `storage.path`.
+    pub blobs: Blobs,
     /// What is kept how long.
     pub cache: Cache,
     /// The template renderer.
@@ -103,6 +107,19 @@ impl Default for Storage {
     fn default() -> Self {
         Storage { path: PathBuf::from("./mimeo-data"), url: None, lease_s: None, durability: Durability::Power, memory_mb: 48 }
     }
+}
+
+/// Where the bytes of pictures are kept, if not in `storage.path`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blobs {
+    /// `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or `file:///PATH`; by default the
+    /// folder `blobs` in `storage.path`. Credentials, endpoint and region come from the environment: `AWS_…`
+    /// (such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, and
+    /// `AWS_ALLOW_HTTP=true` for an endpoint without TLS), `GOOGLE_…` (`GOOGLE_APPLICATION_CREDENTIALS`) or
+    /// `AZURE_…` (`AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`). Let the bucket drop incomplete
+    /// multipart uploads after a day: a process that is killed leaves them behind.
+    pub url: Option<String>,
 }
 
 /// What is kept how long.

@@ -173,6 +173,16 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
+
+    /// The variables whose names begin with `prefix`, for a library that has many settings of its own.
+    pub fn beginning_with(&self, prefix: &str) -> Environment {
+        self.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    }
+
+    /// All variables that are not empty, by their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(_, value)| !value.is_empty())
+    }
 }
 
 impl FromIterator<(String, String)> for Environment {

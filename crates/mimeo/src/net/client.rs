@@ -15,6 +15,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// balancers close theirs: a POST on a connection that is being closed is a call nobody can account for.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How long one request to an object store may take, up to the last byte of the answer.
+const OBJECT: Duration = Duration::from_secs(30);
+
+/// How long a connection to an object store may take to come about. It is tried again, so this is short.
+const OBJECT_CONNECT: Duration = Duration::from_secs(5);
+
 /// No client could be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -30,6 +36,8 @@ struct Cells {
     plain: OnceLock<Result<Client, NoClient>>,
     secure: OnceLock<Result<Client, NoClient>>,
     guarded: OnceLock<Result<Client, NoClient>>,
+    plain_storage: OnceLock<Result<Client, NoClient>>,
+    secure_storage: OnceLock<Result<Client, NoClient>>,
 }
 
 impl Clients {
@@ -59,6 +67,23 @@ impl Clients {
     /// The machine has no certificates, or the client cannot be made for another reason.
     pub fn guarded(&self) -> Result<&Client, NoClient> {
         get(&self.0.guarded, || finish(base().no_proxy().dns_resolver(Arc::new(guard::PublicOnly))))
+    }
+
+    /// For object stores that the operator configured, by the scheme of the address. Unlike a paid call, a
+    /// request for an object has an end in sight: it and its answer may take [`OBJECT`]. Proxies and
+    /// certificates are as for [`Clients::plain`] and [`Clients::secure`].
+    ///
+    /// # Errors
+    /// As for these.
+    pub fn storage(&self, scheme: &str) -> Result<&Client, NoClient> {
+        // One connection per transfer is faster than many transfers that share one.
+        let patient =
+            |builder: ClientBuilder| finish(builder.http1_only().timeout(OBJECT).connect_timeout(OBJECT_CONNECT));
+        if scheme == "http" {
+            get(&self.0.plain_storage, || patient(base().no_proxy().tls_certs_only([])))
+        } else {
+            get(&self.0.secure_storage, || patient(base()))
+        }
     }
 
     /// The client for a configured base address.
@@ -119,6 +144,7 @@ mod tests {
     fn a_machine_without_certificates_can_still_speak_plain_http() {
         // The plain client reads no certificates at all, so this holds on every machine.
         assert!(Clients::default().plain().is_ok());
+        assert!(Clients::default().storage("http").is_ok());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Pictures and the cache entries that lead to them.
 
 use super::sql::{Row, Sql, SqlError, halves, lock_name, price, values};
-use super::{Store, StoreError};
+use super::{BlobName, Store, StoreError};
 use crate::clock::Millis;
-use super::blobs::BlobName;
 use crate::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usage, Usd};
 
 /// A picture row: everything about a stored picture but its bytes.

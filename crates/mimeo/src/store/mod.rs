@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
-pub use blobs::{BlobName, BlobRead, Blobs};
+pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
@@ -66,6 +66,9 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: usize,
     },
+    /// The place of the pictures' bytes cannot be used.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
@@ -108,11 +111,11 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be made or written, the server cannot be reached, or the schema is a newer one.
-    pub fn open(storage: &config::Storage, url: Option<&config::Secret>, clock: Clock) -> Result<Store, StoreError> {
+    pub fn open(storage: &config::Storage, url: Option<&config::Secret>, place: &config::BlobPlace, clock: Clock) -> Result<Store, StoreError> {
         let path = storage.path.as_path();
         let at = |error: std::io::Error| StoreError::folder(path, &error);
         std::fs::create_dir_all(path).map_err(at)?;
-        let blobs = Blobs::open(&path.join("blobs"), storage.durability).map_err(at)?;
+        let blobs = Blobs::open(place, storage.durability)?;
         let lease = storage.lease_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let (engine, instance) = match url {
             None => (
