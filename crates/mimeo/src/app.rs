@@ -148,6 +148,7 @@ impl App {
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), StoreError> {
+        self.store.check_blobs().await?;
         let (released, suspended) = self.store.recover(self.clock.now()).await?;
         if released + suspended > 0 {
             tracing::warn!(

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Ledger, Reservation, subject};
 use crate::providers::{Job, Provider};
-use crate::store::{AttemptState, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term};
+use crate::store::{AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +31,9 @@ pub struct Attempts {
 
 /// How often the end of an attempt is written again while the store cannot be reached.
 const REWRITE: Duration = Duration::from_secs(1);
+
+/// How long paid pictures are held in memory while there is nowhere to put them.
+const HOLD_PICTURES: Duration = Duration::from_secs(120);
 
 /// A paid call to be made, as the rooms above see it.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +63,17 @@ pub enum Made {
     Landed,
     /// It was not, because the provider's account is spent.
     AccountSpent(Error),
+}
+
+/// How the end of an attempt was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its money is accounted for and its pictures are stored.
+    Stored,
+    /// Its money is accounted for; its pictures cannot be stored.
+    Settled,
+    /// Not at all: the others had given this process up, and the attempt is in suspense.
+    GivenUp,
 }
 
 /// A call that was made and has not been accounted for yet.
@@ -159,33 +174,63 @@ impl Attempts {
         Ok(Made::Attempt(Box::new(attempt)))
     }
 
-    /// Writes how an attempt ended, what it cost and what it made, in one transaction. If the store cannot be
-    /// reached it goes on trying after this has returned, for as long as the process lives.
+    /// Writes the pictures of an attempt, and then how it ended, what it cost and what answers from now on, in
+    /// one transaction. If a store cannot be reached it goes on trying after this has returned, for as long as
+    /// the process lives; until then the attempt counts as under way, and nobody pays for the same again.
     ///
     /// # Errors
     /// It is not written yet.
-    pub async fn finish(&self, finish: Finish) -> Result<Finished> {
-        match self.store.finish_attempt(finish.clone()).await {
-            Err(StoreError::Unavailable(why)) => {
-                let (id, this) = (finish.id, self.clone());
-                tracing::warn!(attempt = %id, why, "the end of an attempt cannot be written now; it will be");
+    pub async fn finish(&self, finish: Finish, pictures: Vec<(BlobName, Bytes)>) -> Result<Ended> {
+        let id = finish.id;
+        match self.write(&finish, &pictures).await {
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(attempt = %id, %error, "the end of an attempt cannot be written now; it will be");
+                let (this, mut finish, mut pictures) = (self.clone(), finish, pictures);
                 self.tracker.spawn(async move {
+                    let begun = Instant::now();
                     loop {
                         tokio::time::sleep(REWRITE).await;
-                        match this.store.finish_attempt(finish.clone()).await {
-                            Err(StoreError::Unavailable(_)) => {}
-                            Ok(Finished::Yes) => return tracing::info!(attempt = %id, "its end is written now"),
-                            Ok(Finished::GivenUp) => {
+                        match this.write(&finish, &pictures).await {
+                            // In the end the account matters more than the pictures.
+                            Err(StoreError::Blobs(_)) if begun.elapsed() > HOLD_PICTURES => {
+                                tracing::error!(attempt = %id, "its pictures cannot be stored; they were only delivered");
+                                (finish.pictures, finish.entry) = (Vec::new(), None);
+                                pictures.clear();
+                            }
+                            Err(error) if error.is_unavailable() => {}
+                            Ok(Ended::GivenUp) => {
                                 return tracing::warn!(attempt = %id, "it was given up meanwhile and is in suspense");
                             }
+                            Ok(_) => return tracing::info!(attempt = %id, "its end is written now"),
                             Err(error) => return tracing::error!(attempt = %id, %error, "its end cannot be written"),
                         }
                     }
                 });
-                Err(StoreError::Unavailable(why).into())
+                Err(error.into())
             }
             other => Ok(other?),
         }
+    }
+
+    async fn write(&self, finish: &Finish, pictures: &[(BlobName, Bytes)]) -> Result<Ended, StoreError> {
+        let mut finish = finish.clone();
+        let mut is_stored = true;
+        for (name, bytes) in pictures {
+            match self.store.blobs.put_as(*name, bytes.clone()).await.map_err(StoreError::from) {
+                Ok(()) => {}
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, attempt = %finish.id, "a paid picture cannot be stored; it is only delivered");
+                    (finish.pictures, finish.entry, is_stored) = (Vec::new(), None, false);
+                    break;
+                }
+            }
+        }
+        Ok(match self.store.finish_attempt(finish).await? {
+            Finished::Yes if is_stored => Ended::Stored,
+            Finished::Yes => Ended::Settled,
+            Finished::GivenUp => Ended::GivenUp,
+        })
     }
 
     /// Notes what was learnt of an attempt after the others had given this process up.

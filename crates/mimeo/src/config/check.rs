@@ -146,6 +146,11 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
             fault("tenants", Some(name), "no key belongs to this tenant; keys.NAME.tenant says whose a key is".into());
         }
     }
+    if config.storage.url.is_some() && config.blobs.url.is_none() {
+        let message = "url needs blobs.url as well: replicas that share an index must see the same pictures, in a \
+                       bucket (s3://…) or in a folder that all of them have mounted (file:///…)";
+        fault("storage", None, message.into());
+    }
     if config.storage.lease_s.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
         fault("storage", None, "lease_s must be between 1 and 3600".into());
     }

@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse};
-use crate::attempt::{Attempt, Errand, Made};
+use crate::attempt::{Attempt, Ended, Errand, Made};
 use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
@@ -13,7 +13,7 @@ use crate::flight::Lead;
 use crate::media;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
-use crate::store::{AttemptState, BlobName, EntryWrite, Finish, Finished, NewPicture, Refusal, Settlement, StoredPicture};
+use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
 
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
@@ -290,17 +290,24 @@ impl Pipeline {
                 created_ms: now,
             })
             .collect();
-        let names = self.put_blobs(&mut made).await;
+        let named: Vec<(BlobName, &Delivered)> = made
+            .iter()
+            .filter(|delivered| delivered.id.is_some())
+            .map(|delivered| (BlobName::fresh(delivered.picture.digest), delivered))
+            .collect();
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
-        finish.pictures = made.iter().zip(names).filter_map(|(d, name)| row(order, d, name?, Some(attempt))).collect();
+        finish.pictures = named.iter().filter_map(|(name, d)| row(order, d, *name, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
-        let is_stored = match self.attempts.finish(finish).await {
-            Ok(Finished::Yes) => true,
-            Ok(Finished::GivenUp) => {
+        let blobs = named.into_iter().map(|(name, delivered)| (name, delivered.picture.bytes.clone())).collect();
+        let is_stored = match self.attempts.finish(finish, blobs).await {
+            Ok(Ended::Stored) => true,
+            Ok(Ended::Settled) => false,
+            Ok(Ended::GivenUp) => {
                 let bill = billed.known().map_or_else(|| "an unknown amount".to_owned(), |usd| format!("${usd}"));
                 tracing::error!(attempt = %attempt.id, bill, "this process was given up while the provider made a \
                                 picture; it is delivered, and its bill is in suspense");
-                self.attempts.note_late(attempt.id, format!("it was made, and billed {bill}, after its process was given up")).await;
+                let note = format!("it was made, and billed {bill}, after its process was given up");
+                self.attempts.note_late(attempt.id, note).await;
                 false
             }
             Err(error) => {
@@ -313,28 +320,6 @@ impl Pipeline {
         }
         made.iter().for_each(|delivered| self.cache.remember(delivered));
         made
-    }
-
-    /// Writes the bytes of the pictures that are to be stored, and tells where they lie; those that could not
-    /// be are delivered only.
-    pub(super) async fn put_blobs(&self, made: &mut [Delivered]) -> Vec<Option<BlobName>> {
-        let mut names = Vec::with_capacity(made.len());
-        for delivered in made.iter_mut() {
-            if delivered.id.is_none() {
-                names.push(None);
-                continue;
-            }
-            let picture = &delivered.picture;
-            match self.store.blobs.put(picture.digest, picture.bytes.clone()).await {
-                Ok(name) => names.push(Some(name)),
-                Err(error) => {
-                    tracing::error!(%error, "a picture could not be stored; it is delivered all the same. Is the disk full?");
-                    delivered.id = None;
-                    names.push(None);
-                }
-            }
-        }
-        names
     }
 
     /// The end of an attempt that failed.
@@ -360,9 +345,9 @@ impl Pipeline {
                 },
             ));
         }
-        match self.attempts.finish(finish).await {
-            Ok(Finished::Yes) => {}
-            Ok(Finished::GivenUp) => {
+        match self.attempts.finish(finish, Vec::new()).await {
+            Ok(Ended::Stored | Ended::Settled) => {}
+            Ok(Ended::GivenUp) => {
                 let note = format!("it ended with {fault}, after its process was given up");
                 self.attempts.note_late(attempt.id, note).await;
             }

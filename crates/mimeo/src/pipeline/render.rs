@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::media;
 use crate::render::{self, RenderJob};
 use crate::route::{Candidate, render_error};
+use crate::store::StoreError;
 
 impl Pipeline {
     /// Draws the template of `candidate`.
@@ -43,17 +44,25 @@ impl Pipeline {
             simulated: false,
             created_ms: self.clock.now(),
         }];
-        let names = self.put_blobs(&mut made).await;
-        let rows: Vec<_> = made.iter().zip(names).filter_map(|(d, name)| row(order, d, name?, None)).collect();
-        if !rows.is_empty() {
-            let entry = order.entry(candidate, self.clock.now(), self.lifetimes.pictures);
-            if let Err(error) = self.store.put_free(rows, entry, self.clock.now()).await {
-                tracing::error!(%error, "a rendered picture could not be written down; it is delivered all the same");
-                made.iter_mut().for_each(|delivered| delivered.id = None);
-            }
+        if let Err(error) = self.keep_rendered(order, candidate, &made).await {
+            tracing::error!(%error, "a rendered picture could not be stored; it is delivered all the same");
+            made.iter_mut().for_each(|delivered| delivered.id = None);
         }
         made.iter().for_each(|delivered| self.cache.remember(delivered));
         Ok(made)
+    }
+
+    async fn keep_rendered(&self, order: &Order, candidate: &Candidate, made: &[Delivered]) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        for delivered in made.iter().filter(|delivered| delivered.id.is_some()) {
+            let name = self.store.blobs.put(delivered.picture.digest, delivered.picture.bytes.clone()).await?;
+            rows.extend(row(order, delivered, name, None));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let entry = order.entry(candidate, self.clock.now(), self.lifetimes.pictures);
+        self.store.put_free(rows, entry, self.clock.now()).await
     }
 }
 

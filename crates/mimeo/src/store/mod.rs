@@ -25,7 +25,7 @@ use instance::Instance;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
 pub use replies::{Claim, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
-use sql::Engine;
+use sql::{Engine, values};
 
 use crate::clock::Clock;
 use crate::config;
@@ -69,12 +69,23 @@ pub enum StoreError {
     /// The place of the pictures' bytes cannot be used.
     #[error(transparent)]
     Blobs(#[from] BlobError),
+    /// The blobs belong to another database.
+    #[error(
+        "the pictures in blobs.url belong to another database: this one would pay for all of its pictures again. Name \
+         the place that it was used with, or an empty one"
+    )]
+    OtherBlobs,
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
 }
 
 impl StoreError {
+    /// True if the same may work later.
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_) | StoreError::Blobs(BlobError::Unavailable { .. }))
+    }
+
     fn folder(path: &Path, error: &std::io::Error) -> Self {
         StoreError::Folder { path: path.display().to_string(), cause: error.to_string() }
     }
@@ -90,6 +101,7 @@ impl From<StoreError> for crate::error::Error {
                 error.retry_after = Some(Duration::from_secs(2));
                 error
             }
+            StoreError::Blobs(error) => error.into(),
             error => Error::internal("store", error),
         }
     }
@@ -125,6 +137,28 @@ impl Store {
             Some(url) => (Engine::postgres(url.reveal())?, Instance::new(lease.unwrap_or(LEASE_ANYWHERE), None)),
         };
         Ok(Store { engine, blobs, instance: instance.map_err(at)?, path: path.to_owned() })
+    }
+
+    /// Makes sure that the blobs are those that the index leads to: with others, every picture would seem to
+    /// be lost, and would be paid for again.
+    ///
+    /// # Errors
+    /// They are others, or something cannot be reached.
+    pub async fn check_blobs(&self) -> Result<(), StoreError> {
+        let fresh = i64::from_le_bytes((crate::domain::id::random() as u64).to_le_bytes()).saturating_abs();
+        let known = self
+            .engine
+            .write(move |sql| {
+                sql.execute(
+                    "INSERT INTO meta (name, value) VALUES ('blob_store', ?1) ON CONFLICT (name) DO NOTHING",
+                    &values![fresh],
+                )?;
+                sql.first("SELECT value FROM meta WHERE name = 'blob_store'", &[])?.map_or(Ok(fresh), |row| row.int(0))
+            })
+            .await?;
+        let known = u128::from(known.unsigned_abs());
+        let found = self.blobs.identity(known).await?;
+        if found == known { Ok(()) } else { Err(StoreError::OtherBlobs) }
     }
 
     /// The data folder.
