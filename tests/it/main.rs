@@ -22,6 +22,7 @@ mod front_door;
 mod layers;
 mod money;
 mod proxy;
+mod replicas;
 mod sdk;
 mod tenants;
 mod variants;
