@@ -226,7 +226,7 @@ impl Store {
                         halves!("p.cost"),
                         ", max(e.created_ms), min(e.expires_ms), min(e.route)
                          FROM entries e JOIN pictures p ON p.id = e.picture
-                         WHERE ?1 IS NULL OR e.tenant = ?1
+                         WHERE e.tenant = ?1 OR ?1 IS NULL
                          GROUP BY e.key ORDER BY max(e.created_ms) DESC LIMIT ?2"
                     ),
                     &values![&tenant, limit],
@@ -256,18 +256,19 @@ impl Store {
         let gone = self
             .engine
             .write(move |sql| {
+                // The comparisons first: they tell PostgreSQL of which types the parameters are.
                 let pictures = sql.query(
                     "SELECT DISTINCT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
-                     WHERE (?1 IS NULL OR e.key = ?1) AND (?2 IS NULL OR e.tenant = ?2)
-                       AND (?3 IS NULL OR e.expires_ms <= ?3) AND (?4 IS NULL OR e.route = ?4)
-                       AND (?5 IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5))",
+                     WHERE (e.key = ?1 OR ?1 IS NULL) AND (e.tenant = ?2 OR ?2 IS NULL)
+                       AND (e.expires_ms <= ?3 OR ?3 IS NULL) AND (e.route = ?4 OR ?4 IS NULL)
+                       AND (EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5) OR ?5 IS NULL)",
                     &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag],
                 )?;
                 drop_pictures(sql, &pictures, now)?;
                 if !is_sweep {
                     let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
                     if !names_no_key {
-                        sql.execute("DELETE FROM refusals WHERE ?1 IS NULL OR key = ?1", &values![filter.key])?;
+                        sql.execute("DELETE FROM refusals WHERE key = ?1 OR ?1 IS NULL", &values![filter.key])?;
                     }
                     // What has only expired may stay in memory: nothing leads to it.
                     sql.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", &[])?;
