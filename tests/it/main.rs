@@ -23,6 +23,7 @@ mod layers;
 mod money;
 mod proxy;
 mod sdk;
+mod store;
 mod tenants;
 mod variants;
 mod world;

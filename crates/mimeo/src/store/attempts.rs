@@ -358,15 +358,19 @@ impl Store {
 /// `None` if this process' term has ended.
 fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Result<Option<Reserved>, SqlError> {
     let owner = term.0.to_be_bytes();
-    if sql.first("SELECT 1 FROM attempts WHERE id = ?1", &values![attempt.id])?.is_some() {
-        // Done already; only the acknowledgement was lost.
-        return Ok(Some(Reserved::Yes { term, warnings: Vec::new() }));
-    }
     let mut locks: Vec<i64> = attempt.budgets.iter().map(BudgetLimit::lock).collect();
     locks.push(lock_name("flight", &attempt.key.0));
     locks.sort_unstable();
     locks.dedup();
     locks.into_iter().try_for_each(|lock| sql.lock(lock))?;
+    // Not before the locks are held: a first try whose connection was lost may still have waited for them.
+    if let Some(row) = sql.first("SELECT owner, state FROM attempts WHERE id = ?1", &values![attempt.id])? {
+        if row.bytes(0)? == owner && row.text(1)? == attempt.state.name() {
+            // Done already; only the acknowledgement was lost.
+            return Ok(Some(Reserved::Yes { term, warnings: Vec::new() }));
+        }
+        return Err(SqlError::Failed(format!("{} was abandoned or has ended: nothing may be sent for it", attempt.id)));
+    }
     let clock = sql.now()?;
     let alive =
         sql.first("SELECT 1 FROM instances WHERE id = ?1 AND expires_ms > ?2", &values![owner, clock])?.is_some();
