@@ -373,7 +373,12 @@ pub(super) fn put_pictures(
     entry: Option<&EntryWrite>,
     now: Millis,
 ) -> Result<(), SqlError> {
+    let mut seq = 0;
     if let Some(entry) = entry {
+        let last = sql.first("SELECT coalesce(max(seq), 0) FROM entries WHERE key = ?1", &values![entry.key])?;
+        // Later than everything that ever stood here, also what was dropped since: who has seen that still finds
+        // out that this is new.
+        seq = last.map_or(Ok(0), |row| row.int(0))?.max(sql.now()?);
         if let Some(request) = entry.replace {
             sql.execute(
                 "DELETE FROM entries WHERE key = ?1 AND picture NOT IN
@@ -422,11 +427,13 @@ pub(super) fn put_pictures(
             ],
         )?;
         let Some(entry) = entry else { continue };
+        seq += 1;
         sql.execute(
             "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms, route)
-             SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM entries WHERE key = ?1",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             &values![
                 entry.key,
+                seq,
                 row.id.to_bytes(),
                 &new.tenant,
                 &entry.label,
