@@ -24,6 +24,7 @@ mod money;
 mod proxy;
 mod replicas;
 mod sdk;
+mod store;
 mod tenants;
 mod variants;
 mod world;

@@ -208,7 +208,7 @@ impl Store {
                 }
                 let Finish { id, state, subject, expected, settlement, at_ms, .. } = &finish;
                 let owner = finish.term.0.to_be_bytes();
-                let ended = end(sql, *id, Some(owner), *state, subject, *expected, *settlement, *at_ms)?;
+                let ended = end(sql, *id, Hand::Owner(owner), *state, subject, *expected, *settlement, *at_ms)?;
                 if !ended {
                     // Either the commit was made and only its acknowledgement lost, or it is not ours any more.
                     let ours = sql.first(
@@ -261,7 +261,7 @@ impl Store {
                     ],
                 )?;
                 let (failed, release) = (AttemptState::Failed, Settlement::Release);
-                end(sql, id, Some(owner), failed, &subject, expected, release, now).map(|_| ())
+                end(sql, id, Hand::Owner(owner), failed, &subject, expected, release, now).map(|_| ())
             })
             .await
     }
@@ -294,7 +294,8 @@ impl Store {
                         _ => (AttemptState::Unknown, Settlement::Suspend),
                     };
                     // Another process may have ended it between the read and now.
-                    if !end(sql, attempt.id, None, state, &attempt.subject, attempt.expected, settlement, now)? {
+                    let hand = Hand::Finder(attempt.state);
+                    if !end(sql, attempt.id, hand, state, &attempt.subject, attempt.expected, settlement, now)? {
                         continue;
                     }
                     match settlement {
@@ -358,15 +359,19 @@ impl Store {
 /// `None` if this process' term has ended.
 fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Result<Option<Reserved>, SqlError> {
     let owner = term.0.to_be_bytes();
-    if sql.first("SELECT 1 FROM attempts WHERE id = ?1", &values![attempt.id])?.is_some() {
-        // Done already; only the acknowledgement was lost.
-        return Ok(Some(Reserved::Yes { term, warnings: Vec::new() }));
-    }
     let mut locks: Vec<i64> = attempt.budgets.iter().map(BudgetLimit::lock).collect();
     locks.push(lock_name("flight", &attempt.key.0));
     locks.sort_unstable();
     locks.dedup();
     locks.into_iter().try_for_each(|lock| sql.lock(lock))?;
+    // Not before the locks are held: a first try whose connection was lost may still have waited for them.
+    if let Some(row) = sql.first("SELECT owner, state FROM attempts WHERE id = ?1", &values![attempt.id])? {
+        if row.bytes(0)? == owner && row.text(1)? == attempt.state.name() {
+            // Done already; only the acknowledgement was lost.
+            return Ok(Some(Reserved::Yes { term, warnings: Vec::new() }));
+        }
+        return Err(SqlError::Failed(format!("{} was abandoned or has ended: nothing may be sent for it", attempt.id)));
+    }
     let clock = sql.now()?;
     let alive =
         sql.first("SELECT 1 FROM instances WHERE id = ?1 AND expires_ms > ?2", &values![owner, clock])?.is_some();
@@ -439,29 +444,38 @@ fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Re
     Ok(Some(Reserved::Yes { term, warnings }))
 }
 
-/// Ends an attempt that is under way and, if one is named, belongs to `owner`. False if it is not.
+/// At whose hand an attempt ends.
+enum Hand {
+    /// Who began it, in that term.
+    Owner([u8; 16]),
+    /// Anybody, because its owner is gone. Only in the state in which it was found: what was noted as sent since
+    /// then must not be taken for what was not.
+    Finder(AttemptState),
+}
+
+/// Ends an attempt that is under way and `hand`'s to end. False if it is not.
 #[expect(clippy::too_many_arguments, reason = "the parts of one row; a struct would only name them twice")]
 fn end(
     sql: &mut dyn Sql,
     id: AttemptId,
-    owner: Option<[u8; 16]>,
+    hand: Hand,
     state: AttemptState,
     subject: &Subject,
     expected: Price,
     settlement: Settlement,
     now: Millis,
 ) -> Result<bool, SqlError> {
-    let changed = match owner {
-        Some(owner) => sql.execute(
+    let changed = match hand {
+        Hand::Owner(owner) => sql.execute(
             "UPDATE attempts SET state = ?2, updated_ms = ?3
              WHERE id = ?1 AND owner = ?4 AND state IN ('reserved', 'sending', 'accepted')",
             &values![id, state.name(), now, owner],
         )?,
-        None => sql.execute(
+        Hand::Finder(found) => sql.execute(
             "UPDATE attempts SET state = ?2, updated_ms = ?3
-             WHERE id = ?1 AND state IN ('reserved', 'sending', 'accepted')
+             WHERE id = ?1 AND state = ?4 AND state IN ('reserved', 'sending', 'accepted')
                AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = attempts.owner)",
-            &values![id, state.name(), now],
+            &values![id, state.name(), now, found.name()],
         )?,
     };
     if changed != 1 {

@@ -225,7 +225,7 @@ impl Store {
                         halves!("p.cost"),
                         ", max(e.created_ms), min(e.expires_ms), min(e.route)
                          FROM entries e JOIN pictures p ON p.id = e.picture
-                         WHERE ?1 IS NULL OR e.tenant = ?1
+                         WHERE e.tenant = ?1 OR ?1 IS NULL
                          GROUP BY e.key ORDER BY max(e.created_ms) DESC LIMIT ?2"
                     ),
                     &values![&tenant, limit],
@@ -255,18 +255,19 @@ impl Store {
         let gone = self
             .engine
             .write(move |sql| {
+                // The comparisons first: they tell PostgreSQL of which types the parameters are.
                 let pictures = sql.query(
                     "SELECT DISTINCT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
-                     WHERE (?1 IS NULL OR e.key = ?1) AND (?2 IS NULL OR e.tenant = ?2)
-                       AND (?3 IS NULL OR e.expires_ms <= ?3) AND (?4 IS NULL OR e.route = ?4)
-                       AND (?5 IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5))",
+                     WHERE (e.key = ?1 OR ?1 IS NULL) AND (e.tenant = ?2 OR ?2 IS NULL)
+                       AND (e.expires_ms <= ?3 OR ?3 IS NULL) AND (e.route = ?4 OR ?4 IS NULL)
+                       AND (EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5) OR ?5 IS NULL)",
                     &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag],
                 )?;
                 drop_pictures(sql, &pictures, now)?;
                 if !is_sweep {
                     let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
                     if !names_no_key {
-                        sql.execute("DELETE FROM refusals WHERE ?1 IS NULL OR key = ?1", &values![filter.key])?;
+                        sql.execute("DELETE FROM refusals WHERE key = ?1 OR ?1 IS NULL", &values![filter.key])?;
                     }
                     // What has only expired may stay in memory: nothing leads to it.
                     sql.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", &[])?;
@@ -371,7 +372,12 @@ pub(super) fn put_pictures(
     entry: Option<&EntryWrite>,
     now: Millis,
 ) -> Result<(), SqlError> {
+    let mut seq = 0;
     if let Some(entry) = entry {
+        let last = sql.first("SELECT coalesce(max(seq), 0) FROM entries WHERE key = ?1", &values![entry.key])?;
+        // Later than everything that ever stood here, also what was dropped since: who has seen that still finds
+        // out that this is new.
+        seq = last.map_or(Ok(0), |row| row.int(0))?.max(sql.now()?);
         if let Some(request) = entry.replace {
             sql.execute(
                 "DELETE FROM entries WHERE key = ?1 AND picture NOT IN
@@ -420,11 +426,13 @@ pub(super) fn put_pictures(
             ],
         )?;
         let Some(entry) = entry else { continue };
+        seq += 1;
         sql.execute(
             "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms, route)
-             SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM entries WHERE key = ?1",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             &values![
                 entry.key,
+                seq,
                 row.id.to_bytes(),
                 &new.tenant,
                 &entry.label,

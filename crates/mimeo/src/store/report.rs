@@ -175,7 +175,8 @@ const SUMS: &str = concat!(
     ", CAST(sum(CASE WHEN kind = 'save' THEN pictures ELSE 0 END) AS BIGINT)",
     ", CAST(sum(CASE WHEN kind IN ('settle', 'suspend') THEN unpriced ELSE 0 END) AS BIGINT)"
 );
-const MATCH: &str = "(?1 IS NULL OR tenant = ?1) AND at_ms >= ?2 AND at_ms < ?3";
+// The comparison first: it tells PostgreSQL of which type the parameter is.
+const MATCH: &str = "(tenant = ?1 OR ?1 IS NULL) AND at_ms >= ?2 AND at_ms < ?3";
 
 impl LedgerQuery {
     fn values(&self) -> [Value; 3] {
