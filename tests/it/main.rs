@@ -24,7 +24,6 @@ mod money;
 mod proxy;
 mod replicas;
 mod sdk;
-mod store;
 mod tenants;
 mod variants;
 mod world;
