@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::domain::Usd;
 pub use check::ConfigFault;
 pub use reference::reference;
-pub use secret::{Environment, Secret, SecretRef};
+pub use secret::{Environment, Secret, SecretRef, TextRef};
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub server: Server,
     /// Where pictures, index and ledger are kept on this machine.
     pub storage: Storage,
+    /// What several replicas share besides their store.
+    pub shared: Shared,
     /// What is kept how long.
     pub cache: Cache,
     /// The template renderer.
@@ -89,6 +91,30 @@ pub struct Storage {
 impl Default for Storage {
     fn default() -> Self {
         Storage { path: PathBuf::from("./mimeo-data"), durability: Durability::Power, memory_mb: 48 }
+    }
+}
+
+/// What several replicas share besides their store.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shared {
+    /// A Redis (6 or newer) or Valkey that makes several replicas faster and lets them keep the limits of an
+    /// account together: `redis://HOST:6379/0`, `rediss://…` with TLS, or `unix:///PATH`. With a password it
+    /// is a secret: `{ env = "REDIS_URL" }` or `{ file = "PATH" }`. Without it, or while it is down, every
+    /// process goes on by itself.
+    pub url: Option<TextRef>,
+    /// What the names of all keys in it begin with: letters, digits, `-`, `_` and `.`. Replicas of one
+    /// gateway have the same, different gateways different ones.
+    pub namespace: String,
+    /// How long a picture is kept there after it was last written, in seconds. 0 keeps no pictures there.
+    pub picture_ttl_s: u32,
+    /// How long anybody waits for its answer before going on without it, in milliseconds (10–10000).
+    pub patience_ms: u32,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared { url: None, namespace: "mimeo".to_owned(), picture_ttl_s: 3600, patience_ms: 250 }
     }
 }
 

@@ -71,6 +71,10 @@ fn kind(schema: &Value, property: &Value) -> String {
             .collect();
         return words.join(" or ");
     }
+    if let Some(choices) = property.get("anyOf").and_then(Value::as_array) {
+        let kinds: Vec<String> = choices.iter().map(|choice| kind(schema, &resolve(schema, choice))).collect();
+        return kinds.join(" or ");
+    }
     match property.get("type") {
         Some(Value::String(one)) if one == "array" => {
             let of = property.get("items").map(|items| kind(schema, &resolve(schema, items))).unwrap_or_default();

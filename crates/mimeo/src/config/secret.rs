@@ -85,6 +85,55 @@ impl<'de> Visitor<'de> for Place {
     }
 }
 
+/// A text that may hold a secret, such as an address with a password: written here if it holds none, or
+/// in one of the places where secrets are.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum TextRef {
+    /// The text itself. Its type keeps it from being printed, in case it does hold a secret.
+    Here(#[schemars(with = "String")] Secret),
+    /// Where it is found.
+    Elsewhere(SecretRef),
+}
+
+impl<'de> Deserialize<'de> for TextRef {
+    /// By hand, for the same reason as [`SecretRef`].
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextOrPlace)
+    }
+}
+
+struct TextOrPlace;
+
+impl<'de> Visitor<'de> for TextOrPlace {
+    type Value = TextRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, { env = \"NAME\" } or { file = \"PATH\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<TextRef, E> {
+        Ok(TextRef::Here(Secret::new(text)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextRef, A::Error> {
+        Place.visit_map(map).map(TextRef::Elsewhere)
+    }
+}
+
+impl TextRef {
+    /// The text, fetched from wherever it is.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    pub fn resolve(&self, environment: &Environment) -> Result<Secret, String> {
+        match self {
+            TextRef::Here(text) => Ok(text.clone()),
+            TextRef::Elsewhere(place) => place.resolve(environment),
+        }
+    }
+}
+
 impl SecretRef {
     /// Fetches the secret.
     ///
@@ -164,6 +213,26 @@ mod tests {
         {
             let message = read(&format!("api_key = {text}")).unwrap_err();
             assert!(!message.contains("1x7") && !message.contains("17"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_here_or_elsewhere_and_never_printed() {
+        #[derive(serde::Deserialize, Debug)]
+        struct Settings {
+            url: TextRef,
+        }
+        let environment: Environment = [("URL".to_owned(), "redis://:1x7@b".to_owned())].into_iter().collect();
+        for (text, expected) in
+            [("url = 'redis://:1x7@a'", "redis://:1x7@a"), ("url = { env = 'URL' }", "redis://:1x7@b")]
+        {
+            let settings: Settings = toml::from_str(text).unwrap();
+            assert_eq!(settings.url.resolve(&environment).unwrap().reveal(), expected);
+            assert!(!format!("{settings:?}").contains("1x7"));
+        }
+        for text in ["url = { env = ':1x7@' }", "url = { is = '1x7' }", "url = 17", "url = ['1x7']"] {
+            let message = toml::from_str::<Settings>(text).unwrap_err().message().to_owned();
+            assert!(!message.contains("1x7"), "{message}");
         }
     }
 }
