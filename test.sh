@@ -49,6 +49,12 @@ rust() {
   has_c_compiler || packages build-essential
 }
 
+# The tests of replicas run a real Redis or Valkey.
+redis() {
+  [ -n "${MIMEO_TEST_REDIS:-}" ] || command -v redis-server >/dev/null || command -v valkey-server >/dev/null ||
+    packages redis-server
+}
+
 # The official OpenAI SDKs, for the tests that use them unmodified: a venv and a node_modules under target/sdk.
 sdks() {
   local sdk="$target/sdk" wanted
@@ -94,7 +100,7 @@ cargo_deny() {
 step_sdk() { sdks; }
 step_fmt() { cargo fmt --all --check; }
 step_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
-step_test() { sdks && cargo test --workspace --locked </dev/null; }
+step_test() { redis && sdks && cargo test --workspace --locked </dev/null; }
 step_deny() { cargo_deny && "$target/tools/bin/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources; }
 
 steps=("$@")

@@ -18,6 +18,7 @@ mod front_door;
 mod layers;
 mod money;
 mod sdk;
+mod shared;
 mod tenants;
 mod variants;
 mod world;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigFault, Environment};
+use crate::config::{self, Config, ConfigFault, Environment, TextRef};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions};
@@ -25,6 +25,7 @@ use crate::pipeline::{Lifetimes, Parts, Pipeline};
 use crate::providers::{Catalogue, Registry, Shape};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
+use crate::shared::{Address, Settings, Shared};
 use crate::store::{Store, StoreError};
 
 /// A checked configuration, with everything that can be made of it without touching the world.
@@ -36,6 +37,8 @@ pub struct Blueprint {
     pub routes: Arc<Routes>,
     /// Templates.
     pub renderer: Arc<Renderer>,
+    /// Where the Redis is that replicas share, if they do.
+    pub redis: Option<Address>,
     /// The keys that open it.
     pub keys: KeyRing,
 }
@@ -72,10 +75,14 @@ impl Blueprint {
             faults.push(fault(message));
             KeyRing::default()
         });
+        let redis = redis(&config.shared, environment).unwrap_or_else(|message| {
+            faults.push(fault(format!("shared: url {message}")));
+            None
+        });
         if let (Some(registry), Some(renderer)) = (registry, renderer) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
-                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys });
+                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, redis, keys });
                 }
                 Ok(_) => {}
                 Err(errors) => {
@@ -97,6 +104,7 @@ pub struct App {
     /// Settings.
     pub config: Config,
     keys: KeyRing,
+    shared: Shared,
     clock: Clock,
     paid_work: TaskTracker,
     duties: TaskTracker,
@@ -109,10 +117,11 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, keys } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys } = blueprint;
         let store = Arc::new(Store::open(&config.storage.path, config.storage.durability)?);
+        let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
-        let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), shared.clone(), memory, clock.clone()));
         let budgets: BTreeMap<_, _> =
             config.keys.iter().filter_map(|(name, key)| Some((name.clone(), key.budget.clone()?))).collect();
         let ledger = Ledger::new(Arc::clone(&store), clock.clone(), budgets);
@@ -123,6 +132,7 @@ impl App {
         };
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),
+            shared: shared.clone(),
             cache,
             routes,
             ledger,
@@ -132,7 +142,7 @@ impl App {
             lifetimes,
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
-        Ok(App { pipeline, store, config, keys, clock, paid_work, duties, stop })
+        Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
     /// Ends what dead processes left open.
@@ -212,9 +222,33 @@ impl App {
         if tokio::time::timeout(self.patience(), self.paid_work.wait()).await.is_err() {
             tracing::warn!("paid calls are still under way; their money will be in suspense at the next start");
         }
+        self.shared.close().await;
         self.stop.cancel();
         self.duties.close();
         self.duties.wait().await;
+    }
+}
+
+/// Where the configured Redis is.
+fn redis(settings: &config::Shared, environment: &Environment) -> Result<Option<Address>, String> {
+    let Some(url) = &settings.url else { return Ok(None) };
+    let text = url.resolve(environment).map_err(|why| format!("is not known: {why}"))?;
+    let address = Address::parse(text.reveal()).map_err(|bad| bad.to_string())?;
+    if address.has_password() && matches!(url, TextRef::Here(_)) {
+        return Err("holds a password, and secrets are not written here: say url = { env = \"NAME\" } or \
+                    { file = \"PATH\" }"
+            .to_owned());
+    }
+    Ok(Some(address))
+}
+
+/// How replicas share.
+fn settings(shared: &config::Shared) -> Settings {
+    Settings {
+        namespace: shared.namespace.clone(),
+        picture_ttl: Duration::from_secs(u64::from(shared.picture_ttl_s)),
+        patience: Duration::from_millis(u64::from(shared.patience_ms)),
+        ..Settings::default()
     }
 }
 

@@ -38,6 +38,7 @@ use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::{Plan, Routes};
+use crate::shared::Shared;
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 
@@ -89,6 +90,8 @@ pub struct Lifetimes {
 pub struct Parts {
     /// Where everything lasts.
     pub store: Arc<Store>,
+    /// What other replicas know, too.
+    pub shared: Shared,
     /// What is stored.
     pub cache: Arc<Cache>,
     /// Who can make what.
@@ -117,9 +120,9 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
         Pipeline {
-            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), clock.clone()),
+            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), shared, clock.clone()),
             flights: Flights::default(),
             cache,
             routes,
