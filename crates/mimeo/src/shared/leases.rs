@@ -18,8 +18,8 @@ use super::link::Link;
 use super::news;
 use crate::config::Limits;
 
-/// How long a ticket holds that nobody asks with. Who waits asks at least four times as often.
-const TERM: Duration = Duration::from_secs(1);
+/// How long a ticket holds that nobody asks with. Who waits asks at least eight times as often.
+const TERM: Duration = Duration::from_secs(2);
 /// The shortest and the longest time between two questions of one who waits.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 

@@ -1,6 +1,6 @@
 //! Hints reach everybody once, and come again after a cut.
 
-use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::broadcast::Receiver;
 
 use super::{Place, Server, eventually, in_time, patient, places};
 use crate::domain::Digest;
@@ -19,22 +19,31 @@ async fn hints_reach_everybody_once() {
             })
             .await;
         }
-        // Everything before has arrived when the last of it has.
-        let mut all: Vec<_> = replicas.iter().map(crate::shared::Shared::hints).collect();
+        let mut heard_here = replicas[0].hints();
+        let mut heard_there = listener.hints();
         let landed: Vec<Hint> = (0..100_u8).map(|n| Hint::Landed(Digest::of(&[n]))).collect();
         for hint in &landed {
             replicas[0].tell(*hint);
         }
-        for hints in &mut all {
-            let mut heard = Vec::new();
-            while heard.last() != landed.last() {
-                heard.push(in_time("the next hint comes", hints.recv()).await.unwrap());
-            }
-            heard.retain(|hint| *hint != Hint::Purged);
-            assert_eq!(heard, landed);
-            assert!(matches!(hints.try_recv(), Err(TryRecvError::Empty)), "its own echo is not heard");
-        }
+        let all = in_time("all come", until(&mut heard_there, landed[99])).await;
+        assert_eq!(all, landed);
+        // The answer is on its way after the echo of everything that it answers.
+        let answer = Hint::Landed(Digest::of(b"the answer"));
+        listener.tell(answer);
+        let mut all = in_time("all come", until(&mut heard_here, answer)).await;
+        assert_eq!(all.pop(), Some(answer));
+        assert_eq!(all, landed, "each once");
     }
+}
+
+/// Everything that is heard up to and with `last`, but for those of the beginning.
+async fn until(hints: &mut Receiver<Hint>, last: Hint) -> Vec<Hint> {
+    let mut heard = Vec::new();
+    while heard.last() != Some(&last) {
+        heard.push(hints.recv().await.unwrap());
+    }
+    heard.retain(|hint| *hint != Hint::Purged);
+    heard
 }
 
 #[tokio::test(flavor = "multi_thread")]
