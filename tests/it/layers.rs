@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["attempt"],
     &["cache", "flight", "route", "ledger"],
     &["providers"],
-    &["pricing", "store", "media", "render"],
+    &["pricing", "store", "media", "render", "shared"],
     &["net"],
     &["config", "clock", "error", "telemetry"],
     &["domain"],

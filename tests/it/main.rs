@@ -24,6 +24,7 @@ mod money;
 mod proxy;
 mod replicas;
 mod sdk;
+mod shared;
 mod tenants;
 mod variants;
 mod world;

@@ -151,7 +151,10 @@ async fn i7_budgets_hold_over_all_replicas() {
         ("[providers.sandbox.budget]\npictures = 10\nper = 'total'\n", "pictures"),
     ];
     for (config, what) in limits {
-        let config = config.replace("[providers.sandbox.budget]", "[routes.kites]\ncandidates = ['compatible/sandbox-image']\n[routes.kites.budget]");
+        let config = config.replace(
+            "[providers.sandbox.budget]",
+            "[routes.kites]\ncandidates = ['compatible/sandbox-image']\n[routes.kites.budget]",
+        );
         let cluster = Cluster::of(3).config(&config).start();
         let ask = |client: usize| {
             let body = json!({ "model": "kites", "prompt": format!("kite {client}"), "size": "256x256" });
@@ -210,7 +213,8 @@ async fn i16_without_postgres_nothing_is_paid() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_a_bucket_that_is_away_costs_no_second_picture() {
     let cluster = Cluster::of(2).s3().proxied().start();
-    let ways = |replica: usize| cluster.replicas[replica].proxies.as_ref().and_then(|ways| ways.s3.as_ref()).expect("a proxy");
+    let ways =
+        |replica: usize| cluster.replicas[replica].proxies.as_ref().and_then(|ways| ways.s3.as_ref()).expect("a proxy");
     ways(0).cut();
     let first = cluster.generate(0, kite("a mill")).await.expect(200);
     ways(0).mend();

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{BlobPlace, Config, ConfigFault, Environment, Secret};
+use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Secret, TextRef};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions};
@@ -24,6 +24,7 @@ use crate::pipeline::{Lifetimes, Parts, Pipeline};
 use crate::providers::{Catalogue, Registry, Shape};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
+use crate::shared::{Address, Settings, Shared};
 use crate::store::{Store, StoreError};
 
 /// A checked configuration, with everything that can be made of it without touching the world.
@@ -35,6 +36,8 @@ pub struct Blueprint {
     pub routes: Arc<Routes>,
     /// Templates.
     pub renderer: Arc<Renderer>,
+    /// Where the Redis is that replicas share, if they do.
+    pub redis: Option<Address>,
     /// The keys that open it.
     pub keys: KeyRing,
     /// Where the database is, if it is on a server.
@@ -75,6 +78,10 @@ impl Blueprint {
             faults.push(fault(message));
             KeyRing::default()
         });
+        let redis = redis(&config.shared, environment).unwrap_or_else(|message| {
+            faults.push(fault(format!("shared: url {message}")));
+            None
+        });
         let storage_url = storage_url(&config, environment, file).unwrap_or_else(|missing| {
             faults.push(missing);
             None
@@ -83,7 +90,15 @@ impl Blueprint {
         if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
-                    return Ok(Blueprint { config, routes: Arc::new(routes), renderer, keys, storage_url, blobs });
+                    return Ok(Blueprint {
+                        config,
+                        routes: Arc::new(routes),
+                        renderer,
+                        redis,
+                        keys,
+                        storage_url,
+                        blobs,
+                    });
                 }
                 Ok(_) => {}
                 Err(errors) => {
@@ -105,6 +120,7 @@ pub struct App {
     /// Settings.
     pub config: Config,
     keys: KeyRing,
+    shared: Shared,
     clock: Clock,
     paid_work: TaskTracker,
     duties: TaskTracker,
@@ -117,10 +133,11 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, keys, storage_url, blobs } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
+        let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
-        let cache = Arc::new(Cache::new(Arc::clone(&store), memory, clock.clone()));
+        let cache = Arc::new(Cache::new(Arc::clone(&store), shared.clone(), memory, clock.clone()));
         let unknown_hold = Some(config.cache.unknown_hold_s).filter(|hold| *hold > 0).map(Duration::from_secs);
         let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold);
         let paid_work = TaskTracker::new();
@@ -130,6 +147,7 @@ impl App {
         };
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),
+            shared: shared.clone(),
             cache,
             routes,
             ledger,
@@ -140,7 +158,7 @@ impl App {
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), &duties, &stop);
-        Ok(App { pipeline, store, config, keys, clock, paid_work, duties, stop })
+        Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
     /// Ends what dead processes left open.
@@ -221,6 +239,7 @@ impl App {
         if tokio::time::timeout(self.patience(), self.paid_work.wait()).await.is_err() {
             tracing::warn!("paid calls are still under way; their money will be in suspense at the next start");
         }
+        self.shared.close().await;
         self.stop.cancel();
         self.duties.close();
         self.duties.wait().await;
@@ -229,6 +248,29 @@ impl App {
         {
             tracing::warn!(%error, "the other processes will find out by themselves that this one has ended");
         }
+    }
+}
+
+/// Where the configured Redis is.
+fn redis(settings: &config::Shared, environment: &Environment) -> Result<Option<Address>, String> {
+    let Some(url) = &settings.url else { return Ok(None) };
+    let text = url.resolve(environment).map_err(|why| format!("is not known: {why}"))?;
+    let address = Address::parse(text.reveal()).map_err(|bad| bad.to_string())?;
+    if address.has_password() && matches!(url, TextRef::Here(_)) {
+        return Err("holds a password, and secrets are not written here: say url = { env = \"NAME\" } or \
+                    { file = \"PATH\" }"
+            .to_owned());
+    }
+    Ok(Some(address))
+}
+
+/// How replicas share.
+fn settings(shared: &config::Shared) -> Settings {
+    Settings {
+        namespace: shared.namespace.clone(),
+        picture_ttl: Duration::from_secs(u64::from(shared.picture_ttl_s)),
+        patience: Duration::from_millis(u64::from(shared.patience_ms)),
+        ..Settings::default()
     }
 }
 

@@ -2,22 +2,22 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::Limits;
 use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Ledger, Reservation, subject};
 use crate::providers::{Job, Provider};
-use crate::store::{AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term};
+use crate::shared::Shared;
+use crate::store::{
+    AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
+};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Attempts {
     ledger: Ledger,
     clock: Clock,
     tracker: TaskTracker,
-    gates: Arc<Mutex<HashMap<String, Arc<Gate>>>>,
+    shared: Shared,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -99,10 +99,10 @@ pub struct Attempt {
 }
 
 impl Attempts {
-    /// Attempts that are written to `store` and accounted for in `ledger`; `tracker` owns what must still be
-    /// written when nobody waits for it.
-    pub fn new(store: Arc<Store>, ledger: Ledger, clock: Clock, tracker: TaskTracker) -> Self {
-        Attempts { store, ledger, clock, tracker, gates: Arc::default() }
+    /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
+    /// `shared`; `tracker` owns what must still be written when nobody waits for it.
+    pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
+        Attempts { store, ledger, clock, tracker, shared }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -120,9 +120,8 @@ impl Attempts {
         let started = Instant::now();
         let id = job.attempt;
         let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
-        let gate = self.gate(&provider.name, provider.limits);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
-        let passed = gate.try_pass();
+        let passed = self.shared.try_pass(&provider.name, provider.limits).await;
         let state = if passed.is_some() { AttemptState::Sending } else { AttemptState::Reserved };
         let reserved = self
             .ledger
@@ -153,7 +152,7 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
-                let pass = gate.pass().await;
+                let pass = self.shared.pass(&provider.name, provider.limits).await;
                 match self.store.mark_sending(id, term, self.clock.now()).await {
                     Ok(true) => pass,
                     Ok(false) => {
@@ -252,11 +251,6 @@ impl Attempts {
             }
         });
     }
-
-    fn gate(&self, provider: &str, limits: Limits) -> Arc<Gate> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gates.entry(provider.to_owned()).or_insert_with(|| Arc::new(Gate::new(limits))))
-    }
 }
 
 impl Attempt {
@@ -275,106 +269,5 @@ impl Attempt {
             refusal: None,
             at_ms: clock.now(),
         }
-    }
-}
-
-/// The limits of one account: calls under way, and calls started per minute (evenly spaced, with a
-/// burst of a tenth of a minute's worth).
-#[derive(Debug)]
-struct Gate {
-    concurrent: Option<Arc<Semaphore>>,
-    pace: Option<Pace>,
-}
-
-#[derive(Debug)]
-struct Pace {
-    interval: Duration,
-    burst: Duration,
-    // The time at which the next call would be due if all came evenly spaced (GCRA).
-    due: Mutex<Instant>,
-}
-
-/// The right to have one call under way.
-#[derive(Debug)]
-struct Pass {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Gate {
-    fn new(limits: Limits) -> Self {
-        Gate {
-            concurrent: limits.concurrent.map(|n| Arc::new(Semaphore::new(n as usize))),
-            pace: limits.requests_per_minute.map(|n| {
-                let interval = Duration::from_secs(60) / n.max(1);
-                Pace { interval, burst: interval * (n / 10), due: Mutex::new(Instant::now()) }
-            }),
-        }
-    }
-
-    fn try_pass(&self) -> Option<Pass> {
-        let permit = match &self.concurrent {
-            None => None,
-            Some(semaphore) => Some(Arc::clone(semaphore).try_acquire_owned().ok()?),
-        };
-        match &self.pace {
-            Some(pace) if pace.book(false).is_some() => None,
-            _ => Some(Pass { _permit: permit }),
-        }
-    }
-
-    async fn pass(&self) -> Pass {
-        let permit = match &self.concurrent {
-            None => None,
-            // The semaphore is never closed.
-            Some(semaphore) => Arc::clone(semaphore).acquire_owned().await.ok(),
-        };
-        if let Some(wait) = self.pace.as_ref().and_then(|pace| pace.book(true)) {
-            tokio::time::sleep(wait).await;
-        }
-        Pass { _permit: permit }
-    }
-}
-
-impl Pace {
-    /// Books the next slot and tells how long to wait for it; `None` is now. With `later` false, only
-    /// a slot that is free now is booked.
-    fn book(&self, later: bool) -> Option<Duration> {
-        let now = Instant::now();
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = (*due).max(now);
-        let wait = slot.saturating_duration_since(now).saturating_sub(self.burst);
-        if wait.is_zero() || later {
-            *due = slot + self.interval;
-        }
-        (!wait.is_zero()).then_some(wait)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_are_paced() {
-        let gate = Gate::new(Limits { requests_per_minute: Some(60), concurrent: None });
-        let start = Instant::now();
-        for _ in 0..67 {
-            gate.pass().await;
-        }
-        // 7 at once (the burst of 6 and the one that is due), then one a second.
-        assert_eq!(start.elapsed(), Duration::from_secs(60));
-        assert!(gate.try_pass().is_none());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(gate.try_pass().is_some());
-        assert!(gate.try_pass().is_none());
-    }
-
-    #[tokio::test]
-    async fn calls_under_way_are_bounded() {
-        let gate = Gate::new(Limits { requests_per_minute: None, concurrent: Some(2) });
-        let (first, second) = (gate.try_pass(), gate.try_pass());
-        assert!(first.is_some() && second.is_some() && gate.try_pass().is_none());
-        drop(first);
-        assert!(gate.try_pass().is_some());
     }
 }

@@ -15,6 +15,7 @@
 //! | [`render`] | pictures made here, from templates |
 //! | [`media`] | what bytes are: sniffed, bounded, checked |
 //! | [`store`] | index, ledger and blobs on disk |
+//! | [`shared`] | what replicas share besides the store: hints, hot pictures, limits of accounts |
 //! | [`net`] | the one way out |
 //! | [`domain`] | pure values that all of them speak of |
 //! | [`app`], [`duties`] | wiring, and background work: the only places that name concrete parts together |
@@ -34,6 +35,7 @@ pub mod pricing;
 pub mod render;
 pub mod media;
 pub mod store;
+pub mod shared;
 pub mod net;
 pub mod domain;
 pub mod config;

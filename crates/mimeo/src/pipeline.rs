@@ -38,6 +38,7 @@ use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::{Plan, Routes};
+use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 
@@ -92,6 +93,7 @@ pub struct Pipeline {
     /// The account.
     pub ledger: Ledger,
     store: Arc<Store>,
+    shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
     flights: Flights<Landing>,
@@ -114,6 +116,8 @@ pub struct Lifetimes {
 pub struct Parts {
     /// Where everything lasts.
     pub store: Arc<Store>,
+    /// What other replicas know, too.
+    pub shared: Shared,
     /// What is stored.
     pub cache: Arc<Cache>,
     /// Who can make what.
@@ -142,13 +146,14 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
         Pipeline {
-            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), clock.clone(), tracker.clone()),
+            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), shared.clone(), clock.clone(), tracker.clone()),
             flights: Flights::default(),
             cache,
             routes,
             ledger,
+            shared,
             store,
             renderer,
             tracker,
@@ -268,6 +273,9 @@ impl Pipeline {
         let this = Arc::clone(self);
         self.tracker.spawn(async move {
             let landing = this.fly(&order, pool, &lead).await;
+            if order.is_joinable() {
+                this.shared.tell(Hint::Landed(order.key));
+            }
             lead.publish(landing.map(Arc::new).map_err(Arc::new));
         });
     }
@@ -297,9 +305,21 @@ impl Pipeline {
     /// Waits until no other process is making the picture of `key` any more. Hints wake it; without them it
     /// looks again by itself. What a process that is gone was making is ended here as soon as may be.
     async fn follow(&self, key: Digest) -> Result<()> {
+        let mut hints = self.shared.hints();
         while self.store.is_under_way(key).await? {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            self.store.recover(self.clock.now()).await?;
+            let landed = async {
+                loop {
+                    match hints.recv().await {
+                        Ok(Hint::Landed(landed)) if landed == key => return,
+                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        // No hints any more: only polling is left.
+                        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            if tokio::time::timeout(LOOK_AGAIN, landed).await.is_err() {
+                self.store.recover(self.clock.now()).await?;
+            }
         }
         Ok(())
     }

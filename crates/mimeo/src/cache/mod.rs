@@ -10,16 +10,18 @@ use std::time::Duration;
 use crate::clock::{Clock, Millis};
 use crate::domain::{Delivered, Digest, ImageId, Picture};
 use crate::error::Result;
+use crate::shared::Shared;
 use crate::store::{BlobRead, Refusal, Store, StoredPicture};
 use memory::Memory;
 pub use memory::Stored;
 pub use pool::Hand;
 use pool::Rotation;
 
-/// Memory first, then index and blob. Whatever is read from disk is verified.
+/// Memory first, then the index, what replicas keep hot, and the blob. Whatever is read is verified.
 #[derive(Debug)]
 pub struct Cache {
     store: Arc<Store>,
+    shared: Shared,
     memory: Memory,
     rotation: Rotation,
     clock: Clock,
@@ -44,9 +46,9 @@ pub struct Pool {
 }
 
 impl Cache {
-    /// A cache over `store` with `memory_bytes` of memory for pictures.
-    pub fn new(store: Arc<Store>, memory_bytes: u64, clock: Clock) -> Self {
-        Cache { store, memory: Memory::new(memory_bytes), rotation: Rotation::default(), clock }
+    /// A cache over `store` with `memory_bytes` of memory for pictures, and what `shared` keeps hot.
+    pub fn new(store: Arc<Store>, shared: Shared, memory_bytes: u64, clock: Clock) -> Self {
+        Cache { store, shared, memory: Memory::new(memory_bytes), rotation: Rotation::default(), clock }
     }
 
     /// The unexpired pictures of `key` that are not older than `max_age`, oldest first. A picture whose
@@ -89,8 +91,15 @@ impl Cache {
         Ok(delivered.map(|d| Stored { picture: d.picture, created_ms, simulated }))
     }
 
-    /// Keeps a stored picture in memory.
+    /// Keeps a new stored picture in memory, and hot for other replicas.
     pub fn remember(&self, delivered: &Delivered) {
+        if delivered.id.is_some() {
+            self.shared.keep_picture(delivered.picture.digest, delivered.picture.bytes.clone());
+        }
+        self.keep_in_memory(delivered);
+    }
+
+    fn keep_in_memory(&self, delivered: &Delivered) {
         if let Some(id) = delivered.id {
             let stored = Stored {
                 picture: delivered.picture.clone(),
@@ -115,15 +124,21 @@ impl Cache {
         if let Some(stored) = self.memory.get(row.id) {
             return Ok(Some(delivered(row, stored.picture)));
         }
-        let read = self.store.blobs.get(&row.name).await?;
-        let BlobRead::Found(bytes) = read else {
-            tracing::warn!(picture = %row.id, "a stored picture has lost its bytes; its entry is dropped");
-            self.store.drop_blob(row.blob, row.name, self.clock.now()).await?;
-            return Ok(None);
+        let bytes = match self.shared.picture(row.blob).await {
+            Some(bytes) => bytes,
+            None => {
+                let BlobRead::Found(bytes) = self.store.blobs.get(&row.name).await? else {
+                    tracing::warn!(picture = %row.id, "a stored picture has lost its bytes; its entry is dropped");
+                    self.store.drop_blob(row.blob, row.name, self.clock.now()).await?;
+                    return Ok(None);
+                };
+                self.shared.keep_picture(row.blob, bytes.clone());
+                bytes
+            }
         };
         let picture = Picture { bytes, digest: row.blob, format: row.format, width: row.width, height: row.height };
         let delivered = delivered(row, picture);
-        self.remember(&delivered);
+        self.keep_in_memory(&delivered);
         Ok(Some(delivered))
     }
 }

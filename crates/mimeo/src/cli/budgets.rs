@@ -25,7 +25,9 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         return print_json(&listed);
     }
     if listed.is_empty() {
-        eprintln!("No budgets. Give one to a key, tenant, route or provider: budget = {{ usd = \"200\", per = \"month\" }}");
+        eprintln!(
+            "No budgets. Give one to a key, tenant, route or provider: budget = {{ usd = \"200\", per = \"month\" }}"
+        );
         return Ok(());
     }
     let rows = listed.into_iter().map(|budget| {

@@ -219,7 +219,8 @@ impl Common {
     /// The store alone, for commands that only look.
     fn store(&self, environment: &Environment) -> Result<crate::store::Store, Failure> {
         let config = self.config(None)?;
-        let url = crate::app::storage_url(&config, environment, &self.file()).map_err(|fault| Failure::Config(vec![fault]))?;
+        let url = crate::app::storage_url(&config, environment, &self.file())
+            .map_err(|fault| Failure::Config(vec![fault]))?;
         if url.is_none() && !config.storage.path.exists() {
             return Err(Failure::Failed(format!(
                 "there is no data folder {}: nothing was made yet, or --data names another place",

@@ -93,6 +93,14 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if let Err(message) = config.blob_place(&Environment::default()) {
         fault("blobs", None, message);
     }
+    let namespace = &config.shared.namespace;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if namespace.is_empty() || namespace.len() > 64 || !namespace.bytes().all(is_plain) {
+        fault("shared", None, "namespace must be 1 to 64 letters, digits, -, _ or .".into());
+    }
+    if !(10..=10_000).contains(&config.shared.patience_ms) {
+        fault("shared", None, format!("patience_ms = {} is not between 10 and 10000", config.shared.patience_ms));
+    }
     for (name, provider) in &config.providers {
         if let Some(url) = &provider.base_url
             && !(url.starts_with("https://") || url.starts_with("http://"))

@@ -14,9 +14,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 
 use crate::domain::Usd;
 pub use blobs::{BlobPlace, Bucket, Protocol};
@@ -34,6 +34,8 @@ pub struct Config {
     pub storage: Storage,
     /// Where the bytes of pictures are kept, if not in `storage.path`.
     pub blobs: Blobs,
+    /// What several replicas share besides their store.
+    pub shared: Shared,
     /// What is kept how long.
     pub cache: Cache,
     /// The template renderer.
@@ -105,7 +107,13 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage { path: PathBuf::from("./mimeo-data"), url: None, lease_s: None, durability: Durability::Power, memory_mb: 48 }
+        Storage {
+            path: PathBuf::from("./mimeo-data"),
+            url: None,
+            lease_s: None,
+            durability: Durability::Power,
+            memory_mb: 48,
+        }
     }
 }
 
@@ -120,6 +128,30 @@ pub struct Blobs {
     /// `AZURE_…` (`AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`). Let the bucket drop incomplete
     /// multipart uploads after a day: a process that is killed leaves them behind.
     pub url: Option<String>,
+}
+
+/// What several replicas share besides their store.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shared {
+    /// A Redis (6 or newer) or Valkey that makes several replicas faster and lets them keep the limits of an
+    /// account together: `redis://HOST:6379/0`, `rediss://…` with TLS, or `unix:///PATH`. With a password it
+    /// is a secret: `{ env = "REDIS_URL" }` or `{ file = "PATH" }`. Without it, or while it is down, every
+    /// process goes on by itself.
+    pub url: Option<TextRef>,
+    /// What the names of all keys in it begin with: letters, digits, `-`, `_` and `.`. Replicas of one
+    /// gateway have the same, different gateways different ones.
+    pub namespace: String,
+    /// How long a picture is kept there after it was last written, in seconds. 0 keeps no pictures there.
+    pub picture_ttl_s: u32,
+    /// How long anybody waits for its answer before going on without it, in milliseconds (10–10000).
+    pub patience_ms: u32,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared { url: None, namespace: "mimeo".to_owned(), picture_ttl_s: 3600, patience_ms: 250 }
+    }
 }
 
 /// What is kept how long.

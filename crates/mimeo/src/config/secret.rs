@@ -233,7 +233,8 @@ mod tests {
             url: TextRef,
         }
         let environment: Environment = [("URL".to_owned(), "redis://:1x7@b".to_owned())].into_iter().collect();
-        for (text, expected) in [("url = 'redis://:1x7@a'", "redis://:1x7@a"), ("url = { env = 'URL' }", "redis://:1x7@b")]
+        for (text, expected) in
+            [("url = 'redis://:1x7@a'", "redis://:1x7@a"), ("url = { env = 'URL' }", "redis://:1x7@b")]
         {
             let settings: Settings = toml::from_str(text).unwrap();
             assert_eq!(settings.url.resolve(&environment).unwrap().reveal(), expected);

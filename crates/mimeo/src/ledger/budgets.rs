@@ -77,7 +77,11 @@ impl Budgets {
             return Vec::new();
         }
         let of = |(scope, name): (Scope, &String)| self.0.get_key_value(&(scope, name.clone()));
-        scopes.into_iter().filter_map(of).flat_map(|((scope, name), budgets)| limits(*scope, name, budgets, now)).collect()
+        scopes
+            .into_iter()
+            .filter_map(of)
+            .flat_map(|((scope, name), budgets)| limits(*scope, name, budgets, now))
+            .collect()
     }
 
     /// All of them at `now`.
@@ -164,8 +168,7 @@ impl Applicable {
             Some(at) => format!("It resets at {}.", rfc3339(at)),
             None => "It does not reset.".to_owned(),
         };
-        let mut error =
-            Error::new(Kind::OverBudget, format!("{wanted}, and {}. {resets}", self.state(used)));
+        let mut error = Error::new(Kind::OverBudget, format!("{wanted}, and {}. {resets}", self.state(used)));
         let wait = self.resets_ms.and_then(|at| u64::try_from(at - now).ok());
         error.retry_after = wait.map(Duration::from_millis);
         error

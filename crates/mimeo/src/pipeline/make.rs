@@ -56,13 +56,7 @@ struct Progressing<'a> {
 
 impl Pipeline {
     /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
-    pub(super) async fn make(
-        &self,
-        order: &Order,
-        count: u32,
-        lead: &Lead<Landing>,
-        pool: Pool,
-    ) -> Result<Making> {
+    pub(super) async fn make(&self, order: &Order, count: u32, lead: &Lead<Landing>, pool: Pool) -> Result<Making> {
         let mut made = Vec::new();
         let mut trail = Vec::new();
         let purse = Purse::new(order.call.max_spend);
@@ -351,7 +345,9 @@ impl Pipeline {
                 let note = format!("it ended with {fault}, after its process was given up");
                 self.attempts.note_late(attempt.id, note).await;
             }
-            Err(error) => tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet"),
+            Err(error) => {
+                tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet")
+            }
         }
     }
 }

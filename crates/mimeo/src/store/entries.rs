@@ -192,10 +192,8 @@ impl Store {
     pub async fn drop_blob(&self, digest: Digest, name: BlobName, now: Millis) -> Result<(), StoreError> {
         self.engine
             .write(move |sql| {
-                let named = sql.first(
-                    "SELECT 1 FROM blobs WHERE digest = ?1 AND name = ?2",
-                    &values![digest, name.to_string()],
-                )?;
+                let named = sql
+                    .first("SELECT 1 FROM blobs WHERE digest = ?1 AND name = ?2", &values![digest, name.to_string()])?;
                 if named.is_none() {
                     return Ok(());
                 }
@@ -297,12 +295,15 @@ impl Store {
                 };
                 match removed {
                     Ok(()) => gone.push(text),
-                    Err(error) => tracing::warn!(%error, blob = text, "a blob could not be deleted; it will be tried again"),
+                    Err(error) => {
+                        tracing::warn!(%error, blob = text, "a blob could not be deleted; it will be tried again")
+                    }
                 }
             }
             let is_stuck = gone.len() < names.len();
             let done = self.engine.write(move |sql| {
-                gone.iter().try_for_each(|name| sql.execute("DELETE FROM trash WHERE name = ?1", &values![name]).map(|_| ()))
+                gone.iter()
+                    .try_for_each(|name| sql.execute("DELETE FROM trash WHERE name = ?1", &values![name]).map(|_| ()))
             });
             if let Err(error) = done.await {
                 return tracing::warn!(%error, "the trash could not be written");
@@ -344,12 +345,7 @@ fn refusal(sql: &mut dyn Sql, key: Digest, now: Millis) -> Result<Option<Refusal
         &values![key, now],
     )?;
     let refusal = |row: Row| {
-        Ok(Refusal {
-            provider: row.text(0)?,
-            code: row.maybe_text(1)?,
-            message: row.text(2)?,
-            expires_ms: row.int(3)?,
-        })
+        Ok(Refusal { provider: row.text(0)?, code: row.maybe_text(1)?, message: row.text(2)?, expires_ms: row.int(3)? })
     };
     row.map(refusal).transpose()
 }

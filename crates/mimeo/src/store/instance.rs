@@ -154,7 +154,10 @@ impl Store {
             .engine
             .write(move |sql| {
                 let expires = sql.now()?.saturating_add(lease);
-                sql.execute("UPDATE instances SET expires_ms = ?2 WHERE id = ?1", &values![term.0.to_be_bytes(), expires])
+                sql.execute(
+                    "UPDATE instances SET expires_ms = ?2 WHERE id = ?1",
+                    &values![term.0.to_be_bytes(), expires],
+                )
             })
             .await?;
         self.instance.heard();
@@ -181,10 +184,8 @@ impl Store {
     /// Takes away the term of every process that has ended, or was silent for longer than it may.
     pub(super) async fn give_up_the_dead(&self) -> Result<(), StoreError> {
         let ours = self.instance.term.lock().await.as_ref().map(|held| held.term);
-        let (now, rows) = self
-            .engine
-            .read(|sql| Ok((sql.now()?, sql.query("SELECT id, expires_ms FROM instances", &[])?)))
-            .await?;
+        let (now, rows) =
+            self.engine.read(|sql| Ok((sql.now()?, sql.query("SELECT id, expires_ms FROM instances", &[])?))).await?;
         self.instance.heard();
         let is_steady = self.instance.is_steady();
         for row in rows {

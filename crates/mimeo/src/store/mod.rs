@@ -123,7 +123,12 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be made or written, the server cannot be reached, or the schema is a newer one.
-    pub fn open(storage: &config::Storage, url: Option<&config::Secret>, place: &config::BlobPlace, clock: Clock) -> Result<Store, StoreError> {
+    pub fn open(
+        storage: &config::Storage,
+        url: Option<&config::Secret>,
+        place: &config::BlobPlace,
+        clock: Clock,
+    ) -> Result<Store, StoreError> {
         let path = storage.path.as_path();
         let at = |error: std::io::Error| StoreError::folder(path, &error);
         std::fs::create_dir_all(path).map_err(at)?;

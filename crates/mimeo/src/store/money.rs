@@ -242,7 +242,8 @@ impl Store {
     pub async fn misspent(&self) -> Result<u64, StoreError> {
         self.engine
             .read(|sql| {
-                let kept = sql.first(concat!("SELECT ", halves!("spent"), " FROM spending WHERE scope = 'key'"), &[])?;
+                let kept =
+                    sql.first(concat!("SELECT ", halves!("spent"), " FROM spending WHERE scope = 'key'"), &[])?;
                 let rows = sql.first(concat!("SELECT ", halves!("spent"), " FROM ledger"), &[])?;
                 let sum = |row: Option<super::sql::Row>| row.map_or(Ok(Usd::ZERO), |row| row.sum(0));
                 let wrong = sql.first(

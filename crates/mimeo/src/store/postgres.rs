@@ -109,12 +109,7 @@ impl Postgres {
                 .spawn(move || write_later(&pool, &queue))
                 .map_err(|error| StoreError::Database(error.to_string()))?
         };
-        Ok(Postgres {
-            pool,
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
-            later: Some(later),
-            writer: Some(writer),
-        })
+        Ok(Postgres { pool, permits: Arc::new(Semaphore::new(CONNECTIONS)), later: Some(later), writer: Some(writer) })
     }
 
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -338,11 +333,7 @@ fn row(row: &postgres::Row) -> Result<Row, SqlError> {
 }
 
 impl ToSql for Value {
-    fn to_sql(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Value::Null => Ok(IsNull::Yes),
             Value::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
@@ -372,7 +363,9 @@ fn classify(error: postgres::Error) -> SqlError {
     }
     // 08: connection; 53: out of resources; 57: stopping, starting or cancelled; 25006: a standby that is read-only.
     match state.code() {
-        code if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006" => SqlError::Lost(why),
+        code if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006" => {
+            SqlError::Lost(why)
+        }
         _ => SqlError::Failed(why),
     }
 }

@@ -67,7 +67,9 @@ impl Store {
                     return Ok(None);
                 }
                 let first = sql.first(
-                    &format!("SELECT {COLUMNS} FROM replies r WHERE r.tenant = ?1 AND (r.idempotency = ?2 OR r.id = ?3)"),
+                    &format!(
+                        "SELECT {COLUMNS} FROM replies r WHERE r.tenant = ?1 AND (r.idempotency = ?2 OR r.id = ?3)"
+                    ),
                     &values![&claim.tenant, &claim.idempotency, claim.id.to_bytes()],
                 )?;
                 let Some(reply) = first.as_ref().map(reply_of_row).transpose()? else { return Ok(None) };

@@ -162,13 +162,7 @@ impl Row {
 /// The SQL of a sum of money, in two columns: one sum in 64 bits would overflow at nine million dollars.
 macro_rules! halves {
     ($column:literal) => {
-        concat!(
-            "CAST(sum(",
-            $column,
-            " / 1000000) AS BIGINT), CAST(sum(",
-            $column,
-            " % 1000000) AS BIGINT)"
-        )
+        concat!("CAST(sum(", $column, " / 1000000) AS BIGINT), CAST(sum(", $column, " % 1000000) AS BIGINT)")
     };
 }
 pub(super) use halves;

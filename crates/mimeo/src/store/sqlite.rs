@@ -356,9 +356,8 @@ mod tests {
     async fn a_failing_write_takes_nothing_of_others_with_it() {
         let (_folder, database) = database();
         let set = |name: &'static str, value: i64| {
-            database.write(move |sql| {
-                sql.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", &values![name, value])
-            })
+            database
+                .write(move |sql| sql.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", &values![name, value]))
         };
         let (a, twice, b) = tokio::join!(set("a", 1), set("purge_epoch", 1), set("b", 2));
         assert!(a.is_ok() && b.is_ok() && twice.is_err());

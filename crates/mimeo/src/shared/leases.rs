@@ -1,0 +1,260 @@
+//! The limits of accounts over all replicas: slots with leases and one pace per account, in Redis.
+//!
+//! What Redis says is taken by the scripts beside this file, one atomic step each, by Redis's own clock. A slot
+//! is renewed while its call is under way and ends by itself when nobody renews it, so a killed or frozen
+//! process keeps none. Who has to wait holds a ticket: turns are taken in the order of tickets, so that no
+//! replica starves beside a busy one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::Script;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::gate::Spacing;
+use super::link::Link;
+use super::news;
+use crate::config::Limits;
+
+/// How long a ticket holds that nobody asks with. Who waits asks at least eight times as often.
+const TERM: Duration = Duration::from_secs(2);
+/// The shortest and the longest time between two questions of one who waits.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// Slots that this process holds in Redis, or should hold there. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Leases(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    namespace: String,
+    channel: String,
+    lease: Duration,
+    acquire: Script,
+    renew: Script,
+    release: Script,
+    held: Mutex<BTreeMap<Arc<str>, Held>>,
+    errands: mpsc::UnboundedSender<Errand>,
+}
+
+/// The slots of one account.
+#[derive(Default)]
+struct Held {
+    concurrent: u32,
+    tokens: BTreeSet<String>,
+}
+
+/// What the keeper does when asked.
+pub(super) enum Errand {
+    /// Give back a slot.
+    Leave(Leaving),
+    /// Say when everything before is done.
+    Tell(oneshot::Sender<()>),
+}
+
+/// A slot to give back.
+pub(super) struct Leaving {
+    account: Arc<str>,
+    token: String,
+    /// When its lease is over by itself.
+    until: Instant,
+}
+
+/// What Redis said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Go.
+    Pass,
+    /// Ask again after this long, or when a slot is given back.
+    Wait(Duration),
+}
+
+/// One slot, from the first question until its call has ended.
+pub(super) struct Slot {
+    leases: Leases,
+    account: Arc<str>,
+    limits: Limits,
+    token: String,
+    ticket: String,
+    pause: Duration,
+    /// Redis may know the token.
+    asked: bool,
+}
+
+impl Leases {
+    /// No slots yet, and the errands of the keeper that [`Leases::keep`] runs.
+    pub(super) fn new(link: Link, namespace: &str, lease: Duration) -> (Leases, mpsc::UnboundedReceiver<Errand>) {
+        let (errands, received) = mpsc::unbounded_channel();
+        let leases = Leases(Arc::new(Inner {
+            link,
+            namespace: namespace.to_owned(),
+            channel: news::channel(namespace),
+            lease,
+            acquire: Script::new(include_str!("acquire.lua")),
+            renew: Script::new(include_str!("renew.lua")),
+            release: Script::new(include_str!("release.lua")),
+            held: Mutex::default(),
+            errands,
+        }));
+        (leases, received)
+    }
+
+    /// A slot of `account` that is not taken yet.
+    pub(super) fn slot(&self, account: Arc<str>, limits: Limits) -> Slot {
+        let token = format!("{:032x}", crate::domain::id::random());
+        Slot { leases: self.clone(), account, limits, token, ticket: String::new(), pause: PAUSES.0, asked: false }
+    }
+
+    /// Renews all slots every third of a lease and whenever Redis is back, and gives back those that are free.
+    pub(super) async fn keep(self, mut errands: mpsc::UnboundedReceiver<Errand>) {
+        let mut link = self.0.link.clone();
+        let mut renewals = interval(self.0.lease / 3);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connection = 0;
+        // What Redis could not be told. It goes first when Redis is back: a call whose answer came too late
+        // may have taken a slot all the same.
+        let mut owed: Vec<Leaving> = Vec::new();
+        loop {
+            let mut told = None;
+            tokio::select! {
+                Some(errand) = errands.recv() => match errand {
+                    Errand::Leave(leaving) => owed.push(leaving),
+                    Errand::Tell(done) => told = Some(done),
+                },
+                () = link.joined(&mut connection) => {
+                    self.settle(&mut owed).await;
+                    self.renew().await;
+                }
+                _ = renewals.tick() => self.renew().await,
+            }
+            self.settle(&mut owed).await;
+            if let Some(done) = told {
+                // Who asked may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Returns when everything that was given back so far is given back in Redis, as far as it is there.
+    pub(super) async fn settled(&self) {
+        let (done, heard) = oneshot::channel();
+        if self.0.errands.send(Errand::Tell(done)).is_ok() {
+            let _ = heard.await;
+        }
+    }
+
+    async fn settle(&self, owed: &mut Vec<Leaving>) {
+        let now = Instant::now();
+        owed.retain(|leaving| leaving.until > now);
+        while let Some(Leaving { account, token, .. }) = owed.last() {
+            let mut call = self.0.release.prepare_invoke();
+            call.key(self.key(account, "slots")).key(self.key(account, "queue"));
+            call.arg(token).arg(&self.0.channel).arg(news::freed(account));
+            let settled = self.0.link.call(|mut redis| async move { call.invoke_async::<u32>(&mut redis).await }).await;
+            if settled.is_none() {
+                return;
+            }
+            owed.pop();
+        }
+    }
+
+    async fn renew(&self) {
+        let held: Vec<(Arc<str>, u32, Vec<String>)> = self
+            .held()
+            .iter()
+            .map(|(account, held)| (Arc::clone(account), held.concurrent, held.tokens.iter().cloned().collect()))
+            .collect();
+        for (account, concurrent, tokens) in held {
+            let mut call = self.0.renew.prepare_invoke();
+            call.key(self.key(&account, "slots")).arg(concurrent).arg(micros(self.0.lease)).arg(tokens);
+            let without = self.0.link.call(|mut redis| async move { call.invoke_async::<u32>(&mut redis).await }).await;
+            match without {
+                None => return,
+                Some(0) => {}
+                Some(without) => tracing::debug!(account = &*account, without, "calls under way exceed the limit"),
+            }
+        }
+    }
+
+    /// The keys of one account have one hash tag: a script uses several of them.
+    fn key(&self, account: &str, what: &str) -> String {
+        format!("{}:limits:{{{account}}}:{what}", self.0.namespace)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Held>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Asks for the slot and a place in the pace. With `waits` false it is now or never; with true, a turn is
+    /// kept for whoever asks again in time. `None` if Redis does not say.
+    pub(super) async fn ask(&mut self, waits: bool) -> Option<Said> {
+        let Inner { link, acquire, lease, .. } = &*self.leases.0;
+        let spacing = self.limits.requests_per_minute.map(Spacing::per_minute);
+        let mut call = acquire.prepare_invoke();
+        for key in ["slots", "due", "queue"] {
+            call.key(self.leases.key(&self.account, key));
+        }
+        call.arg(&self.token).arg(self.limits.concurrent.unwrap_or(0)).arg(micros(*lease));
+        call.arg(spacing.map_or(0, |spacing| micros(spacing.interval)));
+        call.arg(spacing.map_or(0, |spacing| micros(spacing.burst)));
+        call.arg(micros(TERM)).arg(&self.ticket).arg(u8::from(waits));
+        // From here on, whatever becomes of this future.
+        self.asked = true;
+        let said: (u8, u64, String) = link.call(|mut redis| async move { call.invoke_async(&mut redis).await }).await?;
+        let (passed, wait, ticket) = said;
+        if passed == 1 {
+            return Some(Said::Pass);
+        }
+        // Nothing was taken.
+        self.asked = false;
+        self.ticket = ticket;
+        if wait > 0 {
+            // Tickets last longer than the longest pause.
+            return Some(Said::Wait(Duration::from_micros(wait).min(PAUSES.1)));
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSES.1);
+        Some(Said::Wait(pause))
+    }
+
+    /// Its call goes out now, with the blessing of Redis or without. From now on the slot is renewed, and
+    /// taken in Redis if it is not there.
+    pub(super) fn hold(self) -> Slot {
+        if let Some(concurrent) = self.limits.concurrent {
+            let mut held = self.leases.held();
+            let of_account = held.entry(Arc::clone(&self.account)).or_default();
+            of_account.concurrent = concurrent;
+            of_account.tokens.insert(self.token.clone());
+        }
+        self
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut held = self.leases.held();
+        let mut was_held = false;
+        if let Some(of_account) = held.get_mut(&self.account) {
+            was_held = of_account.tokens.remove(&self.token);
+            if of_account.tokens.is_empty() {
+                held.remove(&self.account);
+            }
+        }
+        drop(held);
+        if self.limits.concurrent.is_some() && (self.asked || was_held) {
+            let account = Arc::clone(&self.account);
+            let token = std::mem::take(&mut self.token);
+            let leaving = Leaving { account, token, until: Instant::now() + self.leases.0.lease };
+            // Without a keeper the lease ends by itself.
+            let _ = self.leases.0.errands.send(Errand::Leave(leaving));
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

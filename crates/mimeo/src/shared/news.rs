@@ -1,0 +1,70 @@
+//! What replicas tell each other, as text on one channel. A replica of another version may say more: what is
+//! not understood is not heard.
+
+use crate::domain::Digest;
+
+/// A reason to look now instead of at the next poll. Never the truth: it may come late, twice or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A flight for this key has ended, with a picture or without.
+    Landed(Digest),
+    /// Somebody has purged.
+    Purged,
+}
+
+/// A message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News<'a> {
+    /// A hint, from the process with this mark.
+    Hint(&'a str, Hint),
+    /// A slot of this account was given back while somebody waited.
+    Freed(&'a str),
+}
+
+/// The one channel of a namespace.
+pub(super) fn channel(namespace: &str) -> String {
+    format!("{namespace}:news")
+}
+
+/// The message of `hint` from the process with the mark `origin`.
+pub(super) fn hint(origin: &str, hint: Hint) -> String {
+    match hint {
+        Hint::Landed(key) => format!("landed {origin} {key}"),
+        Hint::Purged => format!("purged {origin}"),
+    }
+}
+
+/// The message of a free slot.
+pub(super) fn freed(account: &str) -> String {
+    format!("freed {account}")
+}
+
+/// Understands a message.
+pub(super) fn parse(message: &[u8]) -> Option<News<'_>> {
+    let (what, rest) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+    match what {
+        "landed" => {
+            let (origin, key) = rest.split_once(' ')?;
+            Some(News::Hint(origin, Hint::Landed(key.parse().ok()?)))
+        }
+        "purged" => Some(News::Hint(rest, Hint::Purged)),
+        "freed" => Some(News::Freed(rest)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_understood() {
+        for hint in [Hint::Purged, Hint::Landed(Digest::of(b"x"))] {
+            assert_eq!(parse(super::hint("me", hint).as_bytes()), Some(News::Hint("me", hint)));
+        }
+        assert_eq!(parse(freed("my account").as_bytes()), Some(News::Freed("my account")));
+        for strange in [&b"landed me"[..], b"landed me xyz", b"more me", b"", b"\xff \xff"] {
+            assert_eq!(parse(strange), None);
+        }
+    }
+}
