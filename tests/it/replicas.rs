@@ -54,6 +54,69 @@ async fn i2_three_hundred_clients_of_three_replicas_pay_once_with_pictures_in_a_
     three_hundred(Cluster::of(3).s3()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_three_hundred_clients_of_three_replicas_pay_once_with_redis_between() {
+    three_hundred(Cluster::of(3).redis()).await;
+}
+
+/// Whatever becomes of Redis while a picture is made: one bill, and everybody is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_redis_may_be_killed_flushed_restored_or_frozen() {
+    let mut cluster = Cluster::of(3).redis().start();
+    for (round, harm) in ["kill", "flush", "restore", "freeze", "cut"].into_iter().enumerate() {
+        let prompt = format!("a heron before a {harm} [[latency=700]]");
+        let redis = cluster.redis.as_mut().expect("it has one");
+        redis.save_dump();
+        let asks: Vec<_> = (0..30)
+            .map(|client| {
+                let url = format!("{}/v1/images/generations", cluster.replicas[client % 3].gateway.url);
+                let body = kite(&prompt).to_string();
+                let request = cluster.client.post(url).header("content-type", "application/json").body(body);
+                tokio::spawn(async move { crate::world::reply(request).await })
+            })
+            .collect();
+        cluster.until(|stats| stats["in_flight"] == 1).await;
+        let redis = cluster.redis.as_mut().expect("it has one");
+        match harm {
+            "kill" => redis.kill(),
+            "flush" => redis.flush(),
+            "restore" => {
+                redis.kill();
+                redis.restore_dump();
+            }
+            "freeze" => redis.pause(),
+            _ => redis.cut_clients(),
+        }
+        let replies: Vec<Reply> = join_all(asks).await.into_iter().map(|reply| reply.expect("no panic")).collect();
+        all_equal(&replies);
+        assert_eq!(cluster.book().await.len(), round + 1, "{harm}");
+        let redis = cluster.redis.as_mut().expect("it has one");
+        match harm {
+            "kill" => redis.restart(),
+            "freeze" => redis.resume(),
+            _ => {}
+        }
+        for replica in 0..3 {
+            assert_eq!(cluster.generate(replica, kite(&prompt)).await.expect(200).cache(), "hit", "{harm}");
+        }
+    }
+}
+
+/// The limits of an account hold for all replicas together.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_keep_the_limits_of_an_account_together() {
+    let config = "[providers.narrow]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\nlimits = { concurrent = 3 }\n";
+    let cluster = Cluster::of(3).redis().config(config).start();
+    let ask = |client: usize| {
+        let prompt = format!("crane {client} [[latency=60]]");
+        let body = json!({ "model": "narrow/draft", "prompt": prompt, "size": "64x64" });
+        cluster.generate(client % 3, body)
+    };
+    let replies = join_all((0..24).map(ask)).await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    assert_eq!(cluster.stats().await["peak_in_flight"], 3);
+}
+
 /// A purge on one replica is a purge on all, within a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_on_one_is_a_purge_on_all() {
