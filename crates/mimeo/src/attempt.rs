@@ -2,20 +2,24 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod queue;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::domain::{AttemptId, Call, Fault, Generated, Price, Progress};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, subject};
 use crate::providers::{Job, Provider};
 use crate::store::{AttemptState, Finish, NewAttempt, Settlement, Store, Subject};
+use queue::WaitingRooms;
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +28,7 @@ pub struct Attempts {
     ledger: Ledger,
     clock: Clock,
     gates: Arc<Mutex<HashMap<String, Arc<Gate>>>>,
+    rooms: WaitingRooms,
 }
 
 /// A call that was made and has not been accounted for yet.
@@ -47,10 +52,11 @@ pub struct Attempt {
 impl Attempts {
     /// Attempts that are written to `store` and accounted for in `ledger`.
     pub fn new(store: Arc<Store>, ledger: Ledger, clock: Clock) -> Self {
-        Attempts { store, ledger, clock, gates: Arc::default() }
+        Attempts { store, ledger, clock, gates: Arc::default(), rooms: WaitingRooms::default() }
     }
 
-    /// Sends `job` to `provider`, which may cost `expected` at most.
+    /// Sends `job` to `provider`, which may cost `expected` at most. The inner error is that of a caller who was
+    /// turned away because too many wait for the account's limits: nothing was set aside, and there is no attempt.
     ///
     /// # Errors
     /// The budget does not allow it, or it could not be written down. Nothing was sent.
@@ -61,28 +67,42 @@ impl Attempts {
         job: &Job<'_>,
         expected: Price,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Attempt> {
+    ) -> Result<Result<Attempt, Fault>> {
         let started = Instant::now();
         let id = job.attempt;
         let subject = subject(call, &provider.name, &job.model.id, job.n);
         let gate = self.gate(&provider.name, provider.limits);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
         let passed = gate.try_pass();
+        let room = self.rooms.of(&provider.name, provider.limits);
+        let seat = if passed.is_some() { None } else { Some(room.sit_down(call.deadline)) };
+        let seat = match seat.transpose() {
+            Ok(seat) => seat,
+            Err(full) => return Ok(Err(full)),
+        };
         let state = if passed.is_some() { AttemptState::Sending } else { AttemptState::Reserved };
+        failpoint!("attempt::before_intent");
         self.ledger.reserve(NewAttempt { id, subject: subject.clone(), expected, state }).await?;
         let _pass = match passed {
             Some(pass) => pass,
             None => {
-                let pass = gate.pass().await;
+                let Ok(pass) = timeout(room.patience(), gate.pass()).await else {
+                    let (result, reserving) = (Err(room.gave_up()), started.elapsed());
+                    return Ok(Ok(Attempt { id, expected, subject, result, reserving, calling: Duration::ZERO }));
+                };
                 if !self.store.mark_sending(id, self.clock.now()).await? {
                     return Err(Error::internal("attempt", format!("{id} is not reserved any more; nothing was sent")));
                 }
                 pass
             }
         };
+        failpoint!("attempt::after_intent");
+        drop(seat);
+        let _calling = room.call();
         let sending = Instant::now();
         let result = provider.submit(job, progress).await;
-        Ok(Attempt { id, expected, subject, result, reserving: sending - started, calling: sending.elapsed() })
+        failpoint!("attempt::after_answer");
+        Ok(Ok(Attempt { id, expected, subject, result, reserving: sending - started, calling: sending.elapsed() }))
     }
 
     /// Writes how an attempt ended, what it cost and what it made, in one transaction.
@@ -91,6 +111,11 @@ impl Attempts {
     /// It could not be written. It will be found open, and go to suspense, at the next start.
     pub async fn finish(&self, finish: Finish) -> Result<()> {
         Ok(self.store.finish_attempt(finish).await?)
+    }
+
+    /// Paid calls under way.
+    pub fn calling(&self) -> usize {
+        self.rooms.calling()
     }
 
     fn gate(&self, provider: &str, limits: Limits) -> Arc<Gate> {
@@ -195,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_paced() {
-        let gate = Gate::new(Limits { requests_per_minute: Some(60), concurrent: None });
+        let gate = Gate::new(Limits { requests_per_minute: Some(60), ..Limits::default() });
         let start = Instant::now();
         for _ in 0..67 {
             gate.pass().await;
@@ -210,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_under_way_are_bounded() {
-        let gate = Gate::new(Limits { requests_per_minute: None, concurrent: Some(2) });
+        let gate = Gate::new(Limits { concurrent: Some(2), ..Limits::default() });
         let (first, second) = (gate.try_pass(), gate.try_pass());
         assert!(first.is_some() && second.is_some() && gate.try_pass().is_none());
         drop(first);

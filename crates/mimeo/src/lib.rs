@@ -17,6 +17,7 @@
 //! | [`store`] | index, ledger and blobs on disk |
 //! | [`net`] | the one way out |
 //! | [`domain`] | pure values that all of them speak of |
+//! | [`failpoint`] | where a test may kill the process; nothing in a release |
 //! | [`app`], [`duties`] | wiring, and background work: the only places that name concrete parts together |
 
 pub mod app;
@@ -39,4 +40,5 @@ pub mod domain;
 pub mod config;
 pub mod clock;
 pub mod error;
+pub mod failpoint;
 pub mod telemetry;

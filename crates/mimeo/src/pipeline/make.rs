@@ -8,6 +8,7 @@ use crate::attempt::Attempt;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
 use crate::providers::{Job, Model, Provider};
@@ -156,7 +157,15 @@ impl Pipeline {
             user: order.call.user.as_deref(),
             partials: order.call.stream,
         };
-        let mut attempt = self.attempts.make(&order.call, provider, &job, expected, &tell).await?; // ⑤ ⑥
+        let attempt = self.attempts.make(&order.call, provider, &job, expected, &tell).await?; //     ⑤ ⑥
+        let mut attempt = match attempt {
+            Ok(attempt) => attempt,
+            // Turned away before anything was written: the next candidate may have room.
+            Err(full) => {
+                let error = Error::from_fault(&full, &provider.name, job.attempt);
+                return Ok(Err((full, error)));
+            }
+        };
         laps.put("reserve", attempt.reserving);
         laps.put("provider", attempt.calling);
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
@@ -165,6 +174,7 @@ impl Pipeline {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
                 let admitted = admit(&generated).await; //                                     ⑦
                 laps.lap("admit");
+                failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
                         let made = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
@@ -221,14 +231,17 @@ impl Pipeline {
             })
             .collect();
         self.put_blobs(&mut made).await;
+        failpoint!("store::after_blob");
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
         finish.pictures = made.iter().filter_map(|d| row(order, d, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
+        failpoint!("store::before_settle");
         if let Err(error) = self.attempts.finish(finish).await {
             tracing::error!(%error, attempt = %attempt.id, "a paid picture could not be written down; it is delivered, \
                             and its attempt stays open");
             made.iter_mut().for_each(|delivered| delivered.id = None);
         }
+        failpoint!("store::after_settle");
         made.iter().for_each(|delivered| self.cache.remember(delivered));
         made
     }
