@@ -17,6 +17,7 @@ mod delivery;
 mod front_door;
 mod layers;
 mod money;
+mod overload;
 mod sdk;
 mod tenants;
 mod variants;
