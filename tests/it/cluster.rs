@@ -247,6 +247,21 @@ impl Cluster {
         self.signal(replica, "-CONT");
     }
 
+    /// Waits until a replica has ended or stands still: a failpoint does so. Bounded by 30 s.
+    pub async fn until_down(&mut self, replica: usize) {
+        let child = &mut self.replicas[replica].gateway.child;
+        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+            let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+            if state == Some('T') || child.try_wait().expect("it is ours").is_some() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "replica {replica} goes on");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Starts a replica again on its data, after it was killed or while it runs. Its address is a new one.
     pub fn restart(&mut self, replica: usize) {
         let replica = &mut self.replicas[replica];

@@ -58,3 +58,43 @@ async fn answers_survive_kill_9_at_any_moment() {
     assert_eq!(world.book().await.len(), billed, "nothing was paid twice");
     assert_eq!(world.ledger().await["reserved_usd"], "0", "nothing is left open");
 }
+
+/// Killed exactly between two steps of a paid call: what may have been billed is in suspense, what was written
+/// down is served, and what was only set aside is free again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_any_two_steps_the_account_is_right() {
+    let mut world = World::new().await;
+    let mut suspense = mimeo::domain::Usd::ZERO;
+    for (place, invoices, is_open, again) in [
+        ("attempt::before_intent", 0, false, "miss"),
+        ("attempt::after_intent", 0, true, "miss"),
+        ("attempt::after_answer", 1, true, "miss"),
+        ("attempt::after_admit", 1, true, "miss"),
+        ("store::after_blob", 1, true, "miss"),
+        ("store::before_blob", 1, true, "miss"),
+        ("store::after_settle", 1, false, "hit"),
+        ("flight::before_publish", 1, false, "hit"),
+    ] {
+        let before = world.book().await.len();
+        world.restart_failing(&format!("{place}=kill"));
+        let body = json!({ "model": "sandbox/draft", "prompt": format!("killed at {place}"), "size": "64x64" });
+        let url = format!("{}/v1/images/generations", world.gateway.url);
+        let request = world.client.post(url).header("content-type", "application/json").body(body.to_string());
+        assert!(request.send().await.is_err(), "{place}: there is nobody left to answer");
+        assert_eq!(world.gateway.child.wait().expect("it ended").code(), None, "{place}: by a signal");
+        assert_eq!(world.book().await.len() - before, invoices, "{place}");
+        if is_open {
+            suspense += "0.002".parse().expect("an amount");
+        }
+        world.restart();
+        let ledger = world.ledger().await;
+        assert_eq!(ledger["suspense_usd"], suspense.to_string(), "{place}");
+        assert_eq!(ledger["reserved_usd"], "0", "{place}");
+        let mut body = body;
+        if is_open {
+            assert_eq!(world.generate(body.clone()).await.expect(504).code(), "outcome_unknown", "{place}");
+            body["retry_unknown"] = json!(true);
+        }
+        assert_eq!(world.generate(body).await.expect(200).cache(), again, "{place}");
+    }
+}

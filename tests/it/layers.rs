@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["providers"],
     &["pricing", "store", "media", "render", "shared"],
     &["net"],
-    &["config", "clock", "error", "telemetry"],
+    &["config", "clock", "error", "failpoint", "telemetry"],
     &["domain"],
 ];
 
@@ -116,4 +116,22 @@ fn no_provider_is_named_in_code() {
             }
         }
     }
+}
+
+/// Every failpoint of the sources is in the table, once, and every one of the table is in the sources.
+#[test]
+fn failpoints_are_where_the_table_says() {
+    let mut placed: Vec<String> = Vec::new();
+    for (file, _, text) in files() {
+        if file == "failpoint.rs" {
+            continue;
+        }
+        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let names = code.split("failpoint!(").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        placed.extend(names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+    }
+    placed.sort();
+    let mut table: Vec<&str> = mimeo::failpoint::NAMES.to_vec();
+    table.sort_unstable();
+    assert_eq!(placed, table, "left: the sources, right: `NAMES` in failpoint.rs");
 }

@@ -21,6 +21,7 @@ mod engines;
 mod front_door;
 mod layers;
 mod money;
+mod overload;
 mod proxy;
 mod replicas;
 mod sdk;

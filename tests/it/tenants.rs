@@ -229,7 +229,7 @@ fn restart_logged(world: &mut World) -> std::path::PathBuf {
         }
         std::thread::yield_now();
     };
-    world.gateway = Server { child, url };
+    world.gateway = Server { child, url, listener: None };
     path
 }
 

@@ -18,6 +18,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_mimeo");
 pub struct Server {
     pub child: Child,
     pub url: String,
+    /// Collects what it says after it has begun to listen.
+    pub listener: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Server {
@@ -37,12 +39,15 @@ impl Server {
             seen.push_str(&line);
         };
         // Whatever it says from here on goes to the output of the test.
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
+            let mut said = String::new();
             for line in lines.lines().map_while(Result::ok) {
                 eprintln!("  | {line}");
+                said = said + &line + "\n";
             }
+            said
         });
-        Server { child, url }
+        Server { child, url, listener: Some(listener) }
     }
 
     /// `kill -9`.
@@ -51,10 +56,19 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// What it has said, all of it. It must have ended.
+    pub fn last_words(&mut self) -> String {
+        self.listener.take().map(|listener| listener.join().expect("stderr is text")).unwrap_or_default()
+    }
+
+    /// Sends a signal, such as `-TERM`.
+    pub fn signal(&self, signal: &str) {
+        let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+    }
+
     /// `kill -TERM`, and the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        self.signal("-TERM");
         self.child.wait().ok().and_then(|status| status.code())
     }
 }
@@ -155,8 +169,15 @@ impl World {
 
     /// Starts the gateway again, on the same data, after it was killed or stopped.
     pub fn restart(&mut self) {
+        self.restart_failing("");
+    }
+
+    /// The same, with failpoints: see `crates/mimeo/src/failpoint.rs`.
+    pub fn restart_failing(&mut self, failpoints: &str) {
         self.gateway.kill();
-        self.gateway = Server::start(serve(&self.folder.0));
+        let mut command = serve(&self.folder.0);
+        command.env("MIMEO_FAILPOINTS", failpoints);
+        self.gateway = Server::start(command);
     }
 
     /// The data folder.

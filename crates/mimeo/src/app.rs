@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Secret, TextRef};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
-use crate::http::{Edge, EdgeOptions};
+use crate::http::{Edge, EdgeOptions, Load};
 use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
@@ -110,6 +110,30 @@ impl Blueprint {
     }
 }
 
+/// How long connections that are still open may take to end when all work is done.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// When a serving gateway is to stop. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// It is to finish what is under way, and stop then.
+    pub asked: CancellationToken,
+    /// It is not to wait for that any longer.
+    pub hurried: CancellationToken,
+}
+
+/// How a gateway has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As soon as everything was finished, or `server.drain_s` was over.
+    InTime,
+    /// At once.
+    Hurried {
+        /// Paid calls that were under way: at the next start their money is in suspense.
+        left: usize,
+    },
+}
+
 /// A gateway with everything open.
 #[derive(Debug)]
 pub struct App {
@@ -179,15 +203,12 @@ impl App {
         Ok(())
     }
 
-    /// Serves `listener` until `shutdown`, then finishes what is under way.
+    /// Serves `listener` until it is asked to stop. From then on pictures are still given out and health is told, but no
+    /// image request is let in, until everything under way is answered, or until there is no time left for that.
     ///
     /// # Errors
     /// The store fails at the start.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), StoreError> {
+    pub async fn serve(self, listener: TcpListener, stop: Stop) -> Result<Ended, StoreError> {
         self.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
@@ -195,50 +216,76 @@ impl App {
             clock: self.clock.clone(),
         };
         duties.begin(&self.duties, &self.stop).await?;
-        let edge = Edge {
+        let server = &self.config.server;
+        let edge = Arc::new(Edge {
             pipeline: Arc::clone(&self.pipeline),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             options: EdgeOptions {
-                max_body: (self.config.server.max_body_mb as usize) << 20,
-                public_url: self.config.server.public_url.clone(),
+                max_body: (server.max_body_mb as usize) << 20,
+                max_connections: server.max_connections as usize,
+                timeouts: server.timeouts,
+                public_url: server.public_url.clone(),
             },
             sniff: |bytes| media::examine(bytes).map_err(|bad| bad.to_string()),
             tracker: self.paid_work.clone(),
+            load: Load::new(server.max_requests, (server.max_body_memory_mb as usize) << 20, self.paid_work.clone()),
+        });
+        let done = CancellationToken::new();
+        let ending = async {
+            stop.asked.cancelled().await;
+            edge.load.drain();
+            let ended = tokio::select! {
+                ended = self.finish(edge.load.idle()) => ended,
+                () = stop.hurried.cancelled() => Ended::Hurried { left: self.pipeline.paid_calls() },
+            };
+            done.cancel();
+            ended
         };
-        let stopping = CancellationToken::new();
-        let begun = stopping.clone();
-        let shutdown = async move {
-            shutdown.await;
-            begun.cancel();
+        let serving = async {
+            tokio::select! {
+                () = crate::http::serve(listener, Arc::clone(&edge), done.cancelled()) => {}
+                () = stop.hurried.cancelled() => {}
+                // A caller who never reads its answer must not keep the process alive.
+                () = async {
+                    done.cancelled().await;
+                    tokio::time::sleep(FAREWELL).await;
+                } => tracing::warn!("some callers did not take their answers in time"),
+            }
         };
-        let patience = self.patience();
-        tokio::select! {
-            () = crate::http::serve(listener, Arc::new(edge), shutdown) => {}
-            // A caller who never reads its answer must not keep the process alive.
-            () = async {
-                stopping.cancelled().await;
-                tokio::time::sleep(patience).await;
-            } => tracing::warn!("some callers did not take their answers in time"),
-        }
-        self.close().await;
-        Ok(())
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_secs(u64::from(self.config.server.drain_s))
+        let (ended, ()) = tokio::join!(ending, serving);
+        self.rest().await;
+        Ok(ended)
     }
 
     /// Waits for paid work under way, as long as configured, and for the last commit.
     pub async fn close(self) {
-        self.paid_work.close();
-        let under_way = self.paid_work.len();
-        if under_way > 0 {
-            tracing::info!(under_way, "waiting for paid calls under way");
+        self.finish(std::future::ready(())).await;
+        self.rest().await;
+    }
+
+    /// Waits for `callers` to be answered and for paid work under way, as long as configured.
+    async fn finish(&self, callers: impl Future<Output = ()>) -> Ended {
+        let left = self.pipeline.paid_calls();
+        if left > 0 {
+            tracing::info!(left, "waiting for paid calls under way; a second signal ends the wait");
         }
-        if tokio::time::timeout(self.patience(), self.paid_work.wait()).await.is_err() {
-            tracing::warn!("paid calls are still under way; their money will be in suspense at the next start");
+        let patience = Duration::from_secs(u64::from(self.config.server.drain_s));
+        let finished = async {
+            // In this order: whoever is being served may still begin something.
+            callers.await;
+            self.paid_work.close();
+            self.paid_work.wait().await;
+        };
+        if tokio::time::timeout(patience, finished).await.is_err() {
+            let left = self.pipeline.paid_calls();
+            tracing::warn!(left, "paid calls are still under way; their money will be in suspense at the next start");
         }
+        Ended::InTime
+    }
+
+    /// Ends the background work.
+    async fn rest(self) {
         self.shared.close().await;
         self.stop.cancel();
         self.duties.close();

@@ -2,22 +2,26 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
 use crate::providers::{Job, Provider};
 use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
 };
+use queue::WaitingRooms;
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ pub struct Attempts {
     clock: Clock,
     tracker: TaskTracker,
     shared: Shared,
+    rooms: WaitingRooms,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -63,6 +68,8 @@ pub enum Made {
     Landed,
     /// It was not, because the provider's account is spent.
     AccountSpent(Error),
+    /// It was not, because too many wait for the limits of the provider's account already.
+    TurnedAway(Fault),
 }
 
 /// How the end of an attempt was written.
@@ -102,7 +109,7 @@ impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
     /// `shared`; `tracker` owns what must still be written when nobody waits for it.
     pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
-        Attempts { store, ledger, clock, tracker, shared }
+        Attempts { store, ledger, clock, tracker, shared, rooms: WaitingRooms::default() }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -122,7 +129,14 @@ impl Attempts {
         let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
         let passed = self.shared.try_pass(&provider.name, provider.limits).await;
+        let room = self.rooms.of(&provider.name, provider.limits);
+        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.call.deadline)) };
+        let seat = match seat.transpose() {
+            Ok(seat) => seat,
+            Err(full) => return Ok(Made::TurnedAway(full)),
+        };
         let state = if passed.is_some() { AttemptState::Sending } else { AttemptState::Reserved };
+        failpoint!("attempt::before_intent");
         let reserved = self
             .ledger
             .reserve(NewAttempt {
@@ -152,7 +166,13 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
-                let pass = self.shared.pass(&provider.name, provider.limits).await;
+                let wait = self.shared.pass(&provider.name, provider.limits);
+                let Ok(pass) = timeout(room.patience(), wait).await else {
+                    let (result, reserving) = (Err(room.gave_up()), started.elapsed());
+                    let calling = Duration::ZERO;
+                    let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
+                    return Ok(Made::Attempt(Box::new(attempt)));
+                };
                 match self.store.mark_sending(id, term, self.clock.now()).await {
                     Ok(true) => pass,
                     Ok(false) => {
@@ -166,8 +186,12 @@ impl Attempts {
                 }
             }
         };
+        failpoint!("attempt::after_intent");
+        drop(seat);
+        let _calling = room.call();
         let sending = Instant::now();
         let result = provider.submit(job, progress).await;
+        failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
         let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
         Ok(Made::Attempt(Box::new(attempt)))
@@ -225,11 +249,19 @@ impl Attempts {
                 }
             }
         }
-        Ok(match self.store.finish_attempt(finish).await? {
+        failpoint!("store::after_blob");
+        let finished = self.store.finish_attempt(finish).await?;
+        failpoint!("store::after_settle");
+        Ok(match finished {
             Finished::Yes if is_stored => Ended::Stored,
             Finished::Yes => Ended::Settled,
             Finished::GivenUp => Ended::GivenUp,
         })
+    }
+
+    /// Paid calls under way.
+    pub fn calling(&self) -> usize {
+        self.rooms.calling()
     }
 
     /// Notes what was learnt of an attempt after the others had given this process up.

@@ -21,6 +21,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The body is larger than allowed.
     TooLarge,
+    /// The body comes too slowly.
+    Stalled,
     /// The content policy of a provider, or of the gateway, said no.
     Refused,
     /// `only-if-cached`, and it is not.
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Forbidden => 403,
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
+            Kind::Stalled => 408,
             Kind::TooLarge => 413,
             Kind::OverBudget | Kind::Throttled => 429,
             Kind::Upstream => 502,
@@ -62,9 +65,12 @@ impl Kind {
     /// The `type` of the OpenAI error object.
     pub const fn type_name(self) -> &'static str {
         match self {
-            Kind::BadRequest | Kind::NotFound | Kind::MethodNotAllowed | Kind::TooLarge | Kind::NotCached => {
-                "invalid_request_error"
-            }
+            Kind::BadRequest
+            | Kind::NotFound
+            | Kind::MethodNotAllowed
+            | Kind::TooLarge
+            | Kind::Stalled
+            | Kind::NotCached => "invalid_request_error",
             Kind::Refused => "image_generation_user_error",
             Kind::Unauthenticated => "authentication_error",
             Kind::Forbidden => "permission_error",
@@ -85,6 +91,7 @@ impl Kind {
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::TooLarge => "request_too_large",
+            Kind::Stalled => "body_stalled",
             Kind::Refused => "moderation_blocked",
             Kind::NotCached => "not_cached",
             Kind::OverBudget => "budget_exceeded",
@@ -160,6 +167,11 @@ impl Error {
         );
         error.context.push((what, cause.to_string()));
         error
+    }
+
+    /// True if the same request may succeed for another caller: its own budget or deadline is to blame.
+    pub fn is_about_its_caller(&self) -> bool {
+        self.kind == Kind::OverBudget || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
     }
 
     /// Names the field to blame.

@@ -18,6 +18,7 @@
 //! | [`shared`] | what replicas share besides the store: hints, hot pictures, limits of accounts |
 //! | [`net`] | the one way out |
 //! | [`domain`] | pure values that all of them speak of |
+//! | [`failpoint`] | where a test may kill the process; nothing in a release |
 //! | [`app`], [`duties`] | wiring, and background work: the only places that name concrete parts together |
 
 pub mod app;
@@ -41,4 +42,5 @@ pub mod domain;
 pub mod config;
 pub mod clock;
 pub mod error;
+pub mod failpoint;
 pub mod telemetry;

@@ -33,6 +33,7 @@ use crate::domain::{
     Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
 };
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
@@ -206,8 +207,8 @@ impl Pipeline {
             laps.lap(if leads { "make" } else { "join" });
             let landed = match landing {
                 Some(Ok(landed)) => landed,
-                // What the leader may not spend, somebody else may.
-                Some(Err(error)) if !leads && error.kind == Kind::OverBudget => continue,
+                // What the leader may not spend, somebody else may; and who has more time may wait.
+                Some(Err(error)) if !leads && error.is_about_its_caller() => continue,
                 Some(Err(error)) => return Err(error.as_ref().clone()),
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
@@ -273,6 +274,7 @@ impl Pipeline {
         let this = Arc::clone(self);
         self.tracker.spawn(async move {
             let landing = this.fly(&order, pool, &lead).await;
+            failpoint!("flight::before_publish");
             if order.is_joinable() {
                 this.shared.tell(Hint::Landed(order.key));
             }
@@ -402,6 +404,11 @@ impl Pipeline {
     /// The store fails.
     pub async fn ledger(&self, query: &LedgerQuery) -> Result<LedgerReport> {
         self.ledger.report(query.clone()).await
+    }
+
+    /// Paid calls under way.
+    pub fn paid_calls(&self) -> usize {
+        self.attempts.calling()
     }
 
     /// Whether requests can be served now.

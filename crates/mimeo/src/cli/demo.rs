@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Failure, Outcome, color, print, serve::terminated};
-use crate::app::{App, Blueprint};
+use super::{Failure, Outcome, color, print, serve::Signals};
+use crate::app::{App, Blueprint, Stop};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::domain::Usd;
@@ -81,10 +81,9 @@ async fn tour(arguments: &Arguments, data: &Path, colors: bool) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}", listener.local_addr()?);
     let pipeline = std::sync::Arc::clone(&app.pipeline);
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = Stop::default();
     let tasks = tokio_util::task::TaskTracker::new();
-    let stopped = stop.clone().cancelled_owned();
-    let serving = tasks.spawn(app.serve(listener, stopped));
+    let serving = tasks.spawn(app.serve(listener, stop.clone()));
 
     let shown = visit(arguments, &base, colors).await;
     let outcome = match shown {
@@ -94,9 +93,9 @@ async fn tour(arguments: &Arguments, data: &Path, colors: bool) -> Outcome {
     if arguments.keep && outcome.is_ok() {
         eprintln!("\nThe gateway is at {base}/v1 until you press Ctrl-C. Try it:");
         eprintln!("  curl {base}/v1/models");
-        terminated()?.await;
+        Signals::heed()?.next().await;
     }
-    stop.cancel();
+    stop.asked.cancel();
     serving.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     sandbox.stop().await;
     outcome

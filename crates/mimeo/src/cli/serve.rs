@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Common, Failure, Outcome};
-use crate::app::App;
+use crate::app::{App, Ended, Stop};
 use crate::clock::Clock;
 use crate::config::{ConfigFault, Environment, check::unprotected};
 
@@ -34,26 +35,52 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen"))
     })?;
     let address = listener.local_addr()?;
-    let terminated = terminated()?;
+    let mut signals = Signals::heed()?;
     eprintln!("listening on http://{address}");
     if sandbox.is_some() {
         eprintln!("the sandbox provider is simulated: its pictures are drawn here and its bills are not real");
     }
-    app.serve(listener, terminated).await?;
+    let stop = Stop::default();
+    let ended = tokio::select! {
+        ended = app.serve(listener, stop.clone()) => ended?,
+        // Never ends by itself: the gateway does, when it is told to.
+        never = async {
+            signals.next().await;
+            stop.asked.cancel();
+            signals.next().await;
+            stop.hurried.cancel();
+            std::future::pending().await
+        } => never,
+    };
     if let Some(sandbox) = sandbox {
         sandbox.stop().await;
     }
-    Ok(())
+    match ended {
+        Ended::InTime => Ok(()),
+        Ended::Hurried { left } => Err(Failure::Failed(format!(
+            "stopped at the second signal, with {left} paid calls under way. What they may have cost will be in suspense \
+             at the next start: see `mimeo ledger suspense`"
+        ))),
+    }
 }
 
-/// Ends with the first SIGTERM or SIGINT.
-pub(super) fn terminated() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// From here on these signals do not end the process by themselves.
+    pub(super) fn heed() -> std::io::Result<Self> {
+        Ok(Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// Ends with the next one.
+    pub(super) async fn next(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
-    })
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Environment};
+use super::{Config, Environment, Timeouts};
 
 /// One fault of the configuration: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,21 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
 
     if !(1..=512).contains(&config.server.max_body_mb) {
         fault("server", None, format!("max_body_mb = {} is not between 1 and 512", config.server.max_body_mb));
+    }
+    let server = &config.server;
+    if server.max_requests == 0 || server.max_connections == 0 {
+        fault("server", None, "max_requests and max_connections must be at least 1, or nobody is served".into());
+    }
+    if server.max_body_memory_mb < server.max_body_mb {
+        let message = format!(
+            "max_body_memory_mb = {} has no room for one body of max_body_mb = {}; raise it or lower that",
+            server.max_body_memory_mb, server.max_body_mb
+        );
+        fault("server", None, message);
+    }
+    let Timeouts { head_s, body_s, write_s } = server.timeouts;
+    if head_s == 0 || body_s == 0 || write_s == 0 {
+        fault("server", None, "a timeout of 0 would cut every caller off; leave it out or raise it".into());
     }
     if let Some(url) = &config.server.public_url
         && !(url.starts_with("https://") || url.starts_with("http://"))

@@ -64,11 +64,50 @@ pub struct Server {
     pub max_body_mb: u32,
     /// How long a stopping gateway waits for paid calls under way, in seconds.
     pub drain_s: u32,
+    /// Image requests that are served at a time, at least 1. Beyond, callers are sent away at once with 503 and
+    /// `Retry-After`.
+    pub max_requests: u32,
+    /// Connections that are open at a time, at least 1. Beyond, new ones are closed at once. Each needs a file
+    /// descriptor (`ulimit -n`).
+    pub max_connections: u32,
+    /// Memory for the bodies of all requests together, in MiB, at least `max_body_mb`. Beyond, callers are sent
+    /// away with 503 and `Retry-After` before their bodies are read.
+    pub max_body_memory_mb: u32,
+    /// How long callers may be slow.
+    pub timeouts: Timeouts,
+}
+
+/// How long callers may be slow. Paid work goes on when a caller is cut off.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For the head of a request, in seconds, from connecting or from the end of the last answer: so also how
+    /// long a connection may idle. More than the 60 s after which load balancers close theirs.
+    pub head_s: u32,
+    /// For each 16 KiB of a request's body, or what is left of it, in seconds.
+    pub body_s: u32,
+    /// For taking any part of an answer, in seconds.
+    pub write_s: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts { head_s: 75, body_s: 30, write_s: 60 }
+    }
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None, max_body_mb: 32, drain_s: 300 }
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            max_body_mb: 32,
+            drain_s: 300,
+            max_requests: 2048,
+            max_connections: 8192,
+            max_body_memory_mb: 512,
+            timeouts: Timeouts::default(),
+        }
     }
 }
 
@@ -208,14 +247,25 @@ pub struct Provider {
     pub budget: Budgets,
 }
 
-/// Limits of an account. Requests wait for their turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Limits of an account. Requests wait for their turn, but neither many nor long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Calls started per minute.
     pub requests_per_minute: Option<u32>,
     /// Calls under way at a time.
     pub concurrent: Option<u32>,
+    /// Calls that wait for their turn at a time. By default four times `concurrent`, at least 16. Beyond, a route's
+    /// next candidate is asked, or the caller is sent away with 429 and `Retry-After`.
+    pub queue: Option<u32>,
+    /// The longest that a call may wait for its turn, in seconds. Who would wait longer is not let in.
+    pub max_wait_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { requests_per_minute: None, concurrent: None, queue: None, max_wait_s: 30 }
+    }
 }
 
 /// A flat price.

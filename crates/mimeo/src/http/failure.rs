@@ -74,11 +74,12 @@ fn headers(error: &Error, headers: &mut HeaderMap) {
 }
 
 /// Logs a failed request: what the gateway or a provider did wrong as a warning, what the caller did
-/// wrong only for those who debug. Never the request itself.
+/// wrong only for those who debug, and so who is sent away: under overload that is most, and `load` tells how
+/// many. Never the request itself.
 pub fn log(error: &Error, id: RequestId, path: &str) {
     let (status, code) = (error.kind.status(), code(error));
     // Not to find a picture in the cache is what `only-if-cached` asked to be told.
-    if status >= 500 && error.kind != Kind::NotCached {
+    if status >= 500 && !matches!(error.kind, Kind::NotCached | Kind::Unavailable) {
         tracing::warn!(%id, path, status, code, %error, "request failed");
     } else {
         tracing::debug!(%id, path, status, code, "request refused");

@@ -1,6 +1,7 @@
 //! The handlers of `/v1/images/…`: read, parse, run, answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header};
@@ -9,8 +10,9 @@ use bytes::Bytes;
 
 use super::auth::Identity;
 use super::failure::Failure;
+use super::load::Turn;
 use super::wire::{self, Delivery, Origin, Posted};
-use super::{Edge, answer, stream, upload};
+use super::{Edge, EdgeOptions, answer, stream, upload};
 use crate::domain::RequestId;
 use crate::error::{Error, Kind, Result};
 
@@ -26,10 +28,10 @@ pub async fn generations(
     request: Request,
 ) -> Result<Response, Failure> {
     let origin = Origin { id, caller: identity.caller };
-    let (headers, body) = read(&edge, request).await?;
+    let (turn, headers, body) = receive(&edge, request).await?;
     let asked = headers.clone();
     let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
-    Ok(run(&edge, &headers, posted).await?)
+    Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 
 /// `POST /v1/images/edits`.
@@ -40,10 +42,10 @@ pub async fn edits(
     request: Request,
 ) -> Result<Response, Failure> {
     let origin = Origin { id, caller: identity.caller };
-    let (headers, body) = read(&edge, request).await?;
+    let (turn, headers, body) = receive(&edge, request).await?;
     let (asked, sniff) = (headers.clone(), edge.sniff);
     let posted = parse(&edge, body.len(), move || wire::edit(origin, &asked, &body, sniff)).await?;
-    Ok(run(&edge, &headers, posted).await?)
+    Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 
 /// `POST /v1/images/variations`: no model that still lives can do it.
@@ -60,10 +62,20 @@ pub async fn variations(request: Request) -> Failure {
     )
 }
 
-async fn read(edge: &Edge, request: Request) -> Result<(HeaderMap, Bytes)> {
+/// Lets a request in and reads it, or sends it away unread.
+async fn receive(edge: &Edge, request: Request) -> Result<(Turn, HeaderMap, Bytes)> {
     let (parts, body) = request.into_parts();
-    let body = upload::read(&parts.headers, body, edge.options.max_body).await?;
-    Ok((parts.headers, body))
+    let turn = match edge.load.admit() {
+        Ok(turn) => turn,
+        Err(full) => {
+            upload::brush_off(&parts.headers, body).await;
+            return Err(full);
+        }
+    };
+    let EdgeOptions { max_body, timeouts, .. } = &edge.options;
+    let patience = Duration::from_secs(u64::from(timeouts.body_s));
+    let body = upload::read(&parts.headers, body, *max_body, patience, edge.load.body()).await?;
+    Ok((turn, parts.headers, body))
 }
 
 async fn parse<F>(edge: &Edge, size: usize, parser: F) -> Result<Posted>

@@ -2,8 +2,8 @@
 //! ([`answer`], [`stream`], [`media`]). What happens between is [`crate::pipeline`].
 //!
 //! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
-//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`]) → [`upload`] →
-//! [`wire`] → the pipeline → [`answer`] or [`stream`].
+//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`]) → [`load`] →
+//! [`upload`] → [`wire`] → the pipeline → [`answer`] or [`stream`].
 
 pub mod answer;
 pub mod auth;
@@ -13,10 +13,12 @@ mod fields;
 mod images;
 mod inputs;
 mod ledger;
+mod load;
 pub mod media;
 mod models;
 mod multipart;
 mod panic;
+mod patience;
 mod pieces;
 mod range;
 mod serve;
@@ -37,9 +39,11 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 pub use auth::KeyRing;
+pub use load::Load;
 pub use serve::serve;
 
 use crate::clock::Clock;
+use crate::config::Timeouts;
 use crate::domain::{Picture, RequestId};
 use crate::error::{Error, Kind};
 use crate::pipeline::Pipeline;
@@ -62,6 +66,8 @@ pub struct Edge {
     pub sniff: Sniff,
     /// Owns work that outlives its connection.
     pub tracker: TaskTracker,
+    /// How much is carried at a time.
+    pub load: Load,
 }
 
 /// What is accepted and given out.
@@ -69,6 +75,10 @@ pub struct Edge {
 pub struct EdgeOptions {
     /// The largest request body, in bytes.
     pub max_body: usize,
+    /// Connections that are open at a time.
+    pub max_connections: usize,
+    /// How long callers may be slow.
+    pub timeouts: Timeouts,
     /// What picture addresses begin with; by default the `Host` of the request.
     pub public_url: Option<String>,
 }
@@ -145,8 +155,9 @@ async fn healthz() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
-/// It can also work.
+/// It can also work: it is neither full nor stopping, and its store can be read.
 async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Response, Failure> {
+    edge.load.ready()?;
     edge.pipeline.ready().await?;
     Ok(Json(json!({ "status": "ready" })).into_response())
 }

@@ -13,14 +13,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use super::patience::Patient;
 use super::{Edge, media, router};
 
-/// How long a connection may take to send a request's headers, and how long it may idle between two.
-const HEADERS: Duration = Duration::from_secs(75);
 /// Pause after a failed accept: mostly there are no file descriptors, and trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,6 +29,8 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: impl Future
     let router = router(Arc::clone(&edge));
     let connections = TaskTracker::new();
     let stop = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(edge.options.max_connections));
+    let mut is_full = false;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -36,9 +38,27 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: impl Future
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(&edge), router.clone(), stop.clone()));
-            }
+            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    is_full = false;
+                    let (edge, router, stop) = (Arc::clone(&edge), router.clone(), stop.clone());
+                    connections.spawn(async move {
+                        connection(stream, edge, router, stop).await;
+                        drop(place);
+                    });
+                }
+                // Closed at once. Left in the kernel's queue it would wait unheard and for nobody knows how long, while
+                // its caller, or the balancer before us, could be elsewhere by now.
+                Err(_) => {
+                    if !std::mem::replace(&mut is_full, true) {
+                        let most = edge.options.max_connections;
+                        tracing::warn!(
+                            most,
+                            "new connections are closed: as many are open as may (server.max_connections)"
+                        );
+                    }
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -56,12 +76,13 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, router: Router, stop: Ca
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    let timeouts = edge.options.timeouts;
+    let stream = Patient::new(stream, Duration::from_secs(u64::from(timeouts.write_s)));
     let service = service_fn(move |request| answer(&edge, &router, request));
     let mut serving = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .pipeline_flush(true)
+            .header_read_timeout(Duration::from_secs(u64::from(timeouts.head_s)))
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {

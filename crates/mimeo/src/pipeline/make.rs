@@ -9,6 +9,7 @@ use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
 use crate::providers::{Job, Model, Provider};
@@ -208,6 +209,11 @@ impl Pipeline {
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
             Ok(Made::AccountSpent(error)) => Ok(Called::AccountSpent(error)),
+            // Before anything was written: the next candidate may have room.
+            Ok(Made::TurnedAway(full)) => {
+                let error = Error::from_fault(&full, &provider.name, job.attempt);
+                Ok(Called::Fault(full, error))
+            }
             Err(error) => Err(error),
         };
         (outcome, laps, warnings)
@@ -229,6 +235,7 @@ impl Pipeline {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
                 let admitted = admit(&generated).await; //                                     ⑦
                 laps.lap("admit");
+                failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
                         let kept = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
@@ -293,6 +300,7 @@ impl Pipeline {
         finish.pictures = named.iter().filter_map(|(name, d)| row(order, d, *name, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
         let blobs = named.into_iter().map(|(name, delivered)| (name, delivered.picture.bytes.clone())).collect();
+        failpoint!("store::before_blob");
         let is_stored = match self.attempts.finish(finish, blobs).await {
             Ok(Ended::Stored) => true,
             Ok(Ended::Settled) => false,

@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_paced() {
-        let gate = Gate::new(Limits { requests_per_minute: Some(60), concurrent: None });
+        let gate = Gate::new(Limits { requests_per_minute: Some(60), concurrent: None, queue: None, max_wait_s: 30 });
         let start = Instant::now();
         for _ in 0..67 {
             gate.pass().await;
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_under_way_are_bounded() {
-        let gate = Gate::new(Limits { requests_per_minute: None, concurrent: Some(2) });
+        let gate = Gate::new(Limits { requests_per_minute: None, concurrent: Some(2), queue: None, max_wait_s: 30 });
         let (first, second) = (gate.try_pass(), gate.try_pass());
         assert!(first.is_some() && second.is_some() && gate.try_pass().is_none());
         drop(first);

@@ -12,11 +12,11 @@ use crate::config::Limits;
 use crate::shared::Shared;
 
 const fn concurrent(n: u32) -> Limits {
-    Limits { requests_per_minute: None, concurrent: Some(n) }
+    Limits { requests_per_minute: None, concurrent: Some(n), queue: None, max_wait_s: 30 }
 }
 
 const fn paced(n: u32) -> Limits {
-    Limits { requests_per_minute: Some(n), concurrent: None }
+    Limits { requests_per_minute: Some(n), concurrent: None, queue: None, max_wait_s: 30 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn calls_are_spaced_over_all_replicas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_limits_hold_at_once() {
-    let limits = Limits { requests_per_minute: Some(60), concurrent: Some(2) };
+    let limits = Limits { requests_per_minute: Some(60), concurrent: Some(2), queue: None, max_wait_s: 30 };
     for Place { replicas, _server } in places() {
         // 7 may start at once, two at a time.
         for n in 0..3 {
@@ -223,7 +223,7 @@ async fn a_call_whose_slot_was_lost_goes_on_without_one() {
 async fn a_server_from_another_time_locks_nobody_out() {
     let server = Server::start();
     let shared = server.join(&patient());
-    let limits = Limits { requests_per_minute: Some(600), concurrent: Some(2) };
+    let limits = Limits { requests_per_minute: Some(600), concurrent: Some(2), queue: None, max_wait_s: 30 };
     // As an old dump leaves it on a machine whose clock was a year ahead: all slots taken, a queue, no call due.
     let later = "1826798400000000";
     for token in ["x", "y"] {

@@ -12,7 +12,7 @@ use crate::config::Limits;
 use crate::domain::Digest;
 use crate::shared::{Hint, Pass, Shared};
 
-const THREE: Limits = Limits { requests_per_minute: None, concurrent: Some(3) };
+const THREE: Limits = Limits { requests_per_minute: None, concurrent: Some(3), queue: None, max_wait_s: 30 };
 
 /// As many passes as there are now, at most ten.
 async fn all_there_are(shared: &Shared) -> Vec<Pass> {
