@@ -93,6 +93,7 @@ fn check_names_each_fault_with_its_line() {
         ("# nothing\n[server]\nmax_body_mb = 0\n", 2, "max_body_mb = 0"),
         ("[server]\npublic_url = 'pictures.example.com'\n", 1, "https://"),
         ("\n[server]\nlisten = '0.0.0.0:8080'\n", 2, "mimeo keys new"),
+        ("\n[blobs]\nurl = 'ftp://pictures'\n", 2, "s3://"),
         ("\n[providers.openai]\napi_key = 'sk-secret'\n", 3, "env"),
         ("\n[providers.openai]\napi_key = { env = 'sk-secret' }\n", 3, "variable"),
         ("\n[providers.openai]\napi_key = { env = 'NOT_SET' }\n", 2, "NOT_SET is not set"),
