@@ -103,6 +103,7 @@ fn check_names_each_fault_with_its_line() {
         ("\n[shared]\nurl = 'rediss://localhost#insecure'\n", 2, "certificate"),
         ("\n[shared]\nnamespace = 'a:b'\n", 2, "namespace"),
         ("\n[shared]\npatience_ms = 0\n", 2, "patience_ms = 0"),
+        ("\n[blobs]\nurl = 'ftp://pictures'\n", 2, "s3://"),
         ("\n[providers.openai]\napi_key = 'sk-secret'\n", 3, "env"),
         ("\n[providers.openai]\napi_key = { env = 'sk-secret' }\n", 3, "variable"),
         ("\n[providers.openai]\napi_key = { env = 'NOT_SET' }\n", 2, "NOT_SET is not set"),

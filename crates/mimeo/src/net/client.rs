@@ -70,7 +70,7 @@ impl Clients {
     }
 
     /// For object stores that the operator configured, by the scheme of the address. Unlike a paid call, a
-    /// request for an object has an end in sight: it and its answer may take [`OBJECT`]. Proxies and
+    /// request for an object has an end in sight: it and its answer may take 30 s. Proxies and
     /// certificates are as for [`Clients::plain`] and [`Clients::secure`].
     ///
     /// # Errors

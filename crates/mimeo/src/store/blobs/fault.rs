@@ -100,8 +100,7 @@ impl Place {
             let allow = format!("{}ALLOW_HTTP", protocol.variables());
             return self.unusable(format!(
                 "its endpoint has no TLS, so everybody on the way could read the pictures. If the way there is your \
-                 own network, set {allow}=true; otherwise use an https address in {}",
-                endpoint(protocol)
+                 own network, set {allow}=true; otherwise give the endpoint an https address"
             ));
         }
         let answer = Answer::of(error);

@@ -388,6 +388,17 @@ async fn other_protocols() {
 }
 
 #[test]
+fn no_setting_that_is_secret_is_repeated() {
+    let BlobPlace::Bucket(bucket) = place("s3://pictures", "http://127.0.0.1:9") else { panic!("a bucket") };
+    let place = Place::bucket(&bucket);
+    for error in [place.unavailable(format!("{SECRET} at http://127.0.0.1:9")), place.unusable(format!("is {SECRET}"))]
+    {
+        let shown = format!("{error} {error:?} {place:?}");
+        assert!(shown.contains('…') && !shown.contains(SECRET), "{shown}");
+    }
+}
+
+#[test]
 fn incomplete_settings_are_found_at_the_start() {
     for (url, settings, says) in [
         ("s3://pictures", &[("AWS_ACCESS_KEY_ID", "mimeo")][..], "AWS_SECRET_ACCESS_KEY"),
