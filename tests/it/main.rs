@@ -24,6 +24,7 @@ mod money;
 mod overload;
 mod proxy;
 mod replicas;
+mod retention;
 mod sdk;
 mod shared;
 mod tenants;

@@ -213,6 +213,7 @@ impl App {
         let duties = Duties {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
+            settings: self.config.cache.clone(),
             clock: self.clock.clone(),
         };
         duties.begin(&self.duties, &self.stop).await?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis};
 use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
@@ -36,6 +36,9 @@ pub struct Attempts {
 
 /// How often the end of an attempt is written again while the store cannot be reached.
 const REWRITE: Duration = Duration::from_secs(1);
+
+/// How long after their bytes the rows of pictures must be written, in milliseconds.
+const SETTLE_WITHIN: Millis = 3_600_000;
 
 /// How long paid pictures are held in memory while there is nowhere to put them.
 const HOLD_PICTURES: Duration = Duration::from_secs(120);
@@ -238,6 +241,7 @@ impl Attempts {
     async fn write(&self, finish: &Finish, pictures: &[(BlobName, Bytes)]) -> Result<Ended, StoreError> {
         let mut finish = finish.clone();
         let mut is_stored = true;
+        let begun = self.clock.now();
         for (name, bytes) in pictures {
             match self.store.blobs.put_as(*name, bytes.clone()).await.map_err(StoreError::from) {
                 Ok(()) => {}
@@ -250,6 +254,10 @@ impl Attempts {
             }
         }
         failpoint!("store::after_blob");
+        if self.clock.now().saturating_sub(begun) > SETTLE_WITHIN {
+            // Bytes that nothing leads to are deleted after a day: they may be gone by now.
+            return Err(StoreError::Unavailable("this process was suspended for too long".to_owned()));
+        }
         let finished = self.store.finish_attempt(finish).await?;
         failpoint!("store::after_settle");
         Ok(match finished {

@@ -7,14 +7,22 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::Cache;
-use crate::clock::Clock;
+use crate::cache::{Cache, Retention};
+use crate::clock::{Clock, Millis};
+use crate::config;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
 const PURGES: Duration = Duration::from_millis(500);
 /// How often expired pictures are removed from the disk.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often room is made, where what is stored is bounded.
+const ROOM: Duration = Duration::from_secs(5);
+/// How often what nothing leads to is looked for: pictures that were replaced, and bytes that a process left
+/// behind when it was killed.
+const COLLECTION: Duration = Duration::from_secs(6 * 3600);
+/// How old bytes must be that nothing leads to: longer than any call takes.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// How often attempts of dead processes are looked for.
 const RECOVERY: Duration = Duration::from_secs(15);
 
@@ -25,6 +33,8 @@ pub struct Duties {
     pub store: Arc<Store>,
     /// The cache, for its memory.
     pub cache: Arc<Cache>,
+    /// Settings.
+    pub settings: config::Cache,
     /// Time.
     pub clock: Clock,
 }
@@ -53,6 +63,25 @@ impl Duties {
                 }
             }
         });
+        if self.settings.max_mb > 0 {
+            let limit = self.settings.max_mb.saturating_mul(1 << 20);
+            self.cache.retain(Retention::begin(&self.store, limit, self.clock.now()).await?);
+            let (duties, stopped) = (self.clone(), stop.clone());
+            tasks.spawn(async move {
+                while pause(&stopped, ROOM).await {
+                    duties.make_room().await;
+                }
+                duties.make_room().await;
+            });
+        }
+        let (duties, stopped) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            while pause(&stopped, COLLECTION).await {
+                if let Err(error) = duties.collect().await {
+                    tracing::warn!(%error, "what nothing leads to could not be removed");
+                }
+            }
+        });
         let (duties, stopped) = (self, stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, RECOVERY).await {
@@ -75,6 +104,28 @@ impl Duties {
             self.cache.forget();
         }
         Ok(epoch)
+    }
+
+    /// Keeps what is stored within its bound.
+    async fn make_room(&self) {
+        let Some(retention) = self.cache.retention() else { return };
+        match retention.keep_within_bound(&self.store, self.clock.now()).await {
+            Ok(0) => {}
+            Ok(pictures) => tracing::info!(pictures, "the pictures that were worth least were dropped"),
+            Err(error) => tracing::warn!(%error, "no room could be made"),
+        }
+    }
+
+    /// Removes pictures that were replaced long ago, and bytes that nothing leads to.
+    async fn collect(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let kept = Millis::try_from(self.settings.replaced_ttl_s).unwrap_or(Millis::MAX).saturating_mul(1000);
+        while self.store.drop_unlisted(now.saturating_sub(kept), now).await? > 0 {}
+        let found = self.store.collect(GRACE, now, false).await?;
+        if found.orphans > 0 {
+            tracing::info!(orphans = found.orphans, "bytes that a killed process had left behind were deleted");
+        }
+        Ok(())
     }
 
     /// Removes what has expired. The index does not give it out any more in any case.

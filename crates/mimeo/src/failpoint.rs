@@ -27,6 +27,8 @@ pub const NAMES: &[&str] = &[
     "store::after_blob",
     "store::after_settle",
     "flight::before_publish",
+    "store::after_drop",
+    "store::after_delete",
 ];
 
 /// Passes the named place; with a second argument, an `error` action makes the function return it as `Err`.

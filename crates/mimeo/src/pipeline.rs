@@ -337,6 +337,7 @@ impl Pipeline {
         if !old.is_empty() {
             let layer = if source == Source::Join { Source::Join } else { Source::Hit };
             self.ledger.saved(call, &order.plan.route, layer.name(), &old);
+            self.cache.used(order.key, &old);
         }
         // Everything that was made for this request is its cost, also what its hand did not need.
         let cost = total(made);

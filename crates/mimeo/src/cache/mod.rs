@@ -3,8 +3,10 @@
 pub mod key;
 mod memory;
 mod pool;
+mod retention;
+pub mod worth;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Clock, Millis};
@@ -16,6 +18,7 @@ use memory::Memory;
 pub use memory::Stored;
 pub use pool::Hand;
 use pool::Rotation;
+pub use retention::Retention;
 
 /// Memory first, then the index, what replicas keep hot, and the blob. Whatever is read is verified.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub struct Cache {
     shared: Shared,
     memory: Memory,
     rotation: Rotation,
+    retention: OnceLock<Retention>,
     clock: Clock,
 }
 
@@ -48,7 +52,7 @@ pub struct Pool {
 impl Cache {
     /// A cache over `store` with `memory_bytes` of memory for pictures, and what `shared` keeps hot.
     pub fn new(store: Arc<Store>, shared: Shared, memory_bytes: u64, clock: Clock) -> Self {
-        Cache { store, shared, memory: Memory::new(memory_bytes), rotation: Rotation::default(), clock }
+        Cache { store, shared, memory: Memory::new(memory_bytes), rotation: Rotation::default(), retention: OnceLock::new(), clock }
     }
 
     /// The unexpired pictures of `key` that are not older than `max_age`, oldest first. A picture whose
@@ -91,12 +95,33 @@ impl Cache {
         Ok(delivered.map(|d| Stored { picture: d.picture, created_ms, simulated }))
     }
 
-    /// Keeps a new stored picture in memory, and hot for other replicas.
-    pub fn remember(&self, delivered: &Delivered) {
-        if delivered.id.is_some() {
-            self.shared.keep_picture(delivered.picture.digest, delivered.picture.bytes.clone());
+    /// Bounds what is stored, from now on.
+    pub fn retain(&self, retention: Retention) {
+        // A second one would have learned nothing: the first stays.
+        let _ = self.retention.set(retention);
+    }
+
+    /// What bounds what is stored, if anything does.
+    pub fn retention(&self) -> Option<&Retention> {
+        self.retention.get()
+    }
+
+    /// Notes that kept pictures of `key` were given out.
+    pub fn used(&self, key: Digest, pictures: &[Delivered]) {
+        if let Some(retention) = self.retention() {
+            retention.used(key, pictures, self.clock.now());
         }
-        self.keep_in_memory(delivered);
+    }
+
+    /// Keeps new stored pictures of `key` in memory, and hot for other replicas.
+    pub fn remember(&self, key: Digest, made: &[Delivered]) {
+        for delivered in made.iter().filter(|delivered| delivered.id.is_some()) {
+            self.shared.keep_picture(delivered.picture.digest, delivered.picture.bytes.clone());
+            self.keep_in_memory(delivered);
+        }
+        if let Some(retention) = self.retention() {
+            retention.made(key, made, self.clock.now());
+        }
     }
 
     fn keep_in_memory(&self, delivered: &Delivered) {

@@ -34,6 +34,29 @@ struct List {
 enum Command {
     /// List what is stored, the newest first
     List(List),
+    /// Read everything that is stored, and say what is missing or damaged
+    Verify {
+        #[command(flatten)]
+        common: Common,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete bytes that nothing leads to, which a killed process may leave behind; a running gateway does so
+    /// by itself
+    Collect {
+        #[command(flatten)]
+        common: Common,
+        /// Only what is older than so many hours: longer than any call takes
+        #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
+        older_than: u64,
+        /// Only say how much there is
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove what is stored; a running gateway notices within a second
     Purge {
         #[command(flatten)]
@@ -63,6 +86,32 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     match arguments.command {
         None => list(arguments.list, environment).await,
         Some(Command::List(listing)) => list(listing, environment).await,
+        Some(Command::Verify { common, json }) => {
+            let found = common.store(environment)?.verify().await?;
+            if json {
+                print_json(&found)?;
+            } else {
+                let (count, size) = (found.blobs, indicatif::HumanBytes(found.bytes));
+                eprintln!("{count} pictures, {size}: {} missing, {} damaged", found.missing, found.corrupt);
+            }
+            match found.missing + found.corrupt {
+                0 => Ok(()),
+                bad => {
+                    Err(Failure::Failed(format!("{bad} pictures are lost; each is made again when it is asked for")))
+                }
+            }
+        }
+        Some(Command::Collect { common, older_than, dry_run, json }) => {
+            let grace = std::time::Duration::from_secs(older_than.saturating_mul(3600));
+            let now = crate::clock::Clock::System.now();
+            let found = common.store(environment)?.collect(grace, now, dry_run).await?;
+            if json {
+                return print_json(&found);
+            }
+            let done = if dry_run { "would be deleted" } else { "deleted" };
+            eprintln!("{} of {} blobs lead nowhere and {done}", found.orphans, found.blobs);
+            Ok(())
+        }
         Some(Command::Purge { common, key, tenant, route, tag, expired, all }) => {
             let names_something = key.is_some() || tenant.is_some() || route.is_some() || tag.is_some();
             if !all && !names_something && !expired {

@@ -205,11 +205,16 @@ pub struct Cache {
     /// How long a call whose outcome nobody knows keeps the same request from being paid again, in
     /// seconds, unless it is resolved before (`mimeo ledger resolve`). 0 is for ever.
     pub unknown_hold_s: u64,
+    /// How much is stored at most, in MiB of pictures. Beyond that the pictures go that are worth least: those
+    /// whose price times their chance to be asked for again is lowest per byte. 0 is without bound.
+    pub max_mb: u64,
+    /// How long a picture whose place a newer one took stays under its address, in seconds.
+    pub replaced_ttl_s: u64,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300, unknown_hold_s: 24 * 3600 }
+        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300, unknown_hold_s: 24 * 3600, max_mb: 0, replaced_ttl_s: 7 * 24 * 3600 }
     }
 }
 

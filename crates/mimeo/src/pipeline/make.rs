@@ -320,7 +320,7 @@ impl Pipeline {
         if !is_stored {
             made.iter_mut().for_each(|delivered| delivered.id = None);
         }
-        made.iter().for_each(|delivered| self.cache.remember(delivered));
+        self.cache.remember(order.key, &made);
         made
     }
 

@@ -48,7 +48,7 @@ impl Pipeline {
             tracing::error!(%error, "a rendered picture could not be stored; it is delivered all the same");
             made.iter_mut().for_each(|delivered| delivered.id = None);
         }
-        made.iter().for_each(|delivered| self.cache.remember(delivered));
+        self.cache.remember(order.key, &made);
         Ok(made)
     }
 

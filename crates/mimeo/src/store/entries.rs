@@ -273,6 +273,7 @@ impl Store {
                 Ok(pictures.len() as u64)
             })
             .await?;
+        crate::failpoint::failpoint!("store::after_drop");
         self.empty_trash().await;
         Ok(gone)
     }
@@ -300,6 +301,7 @@ impl Store {
                     }
                 }
             }
+            crate::failpoint::failpoint!("store::after_delete");
             let is_stuck = gone.len() < names.len();
             let done = self.engine.write(move |sql| {
                 gone.iter()

@@ -12,6 +12,7 @@ mod money;
 mod postgres;
 mod replies;
 mod report;
+mod retention;
 mod sql;
 mod sqlite;
 
@@ -24,6 +25,7 @@ pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Ref
 use instance::Instance;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
 pub use replies::{Claim, Reply};
+pub use retention::{Findings, Kept, Uses};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 use sql::{Engine, values};
 

@@ -23,7 +23,10 @@ use super::sql::{Row, Sql, SqlError, Value};
 use crate::clock::Millis;
 
 /// Forward-only migrations, in order. The table `mimeo_schema` remembers how many a database has.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/postgres/0001_foundation.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../../migrations/postgres/0001_foundation.sql"),
+    include_str!("../../../../migrations/postgres/0002_retention.sql"),
+];
 
 /// Connections of one process at most.
 const CONNECTIONS: usize = 12;
