@@ -178,6 +178,12 @@ impl Store {
                 if let Some(entry) = &entry {
                     sql.lock(lock_name("entry", &entry.key.0))?;
                 }
+                if let Some(first) = pictures.first() {
+                    let known = sql.first("SELECT 1 FROM pictures WHERE id = ?1", &values![first.row.id.to_bytes()])?;
+                    if known.is_some() {
+                        return Ok(()); // done already; only the acknowledgement was lost
+                    }
+                }
                 put_pictures(sql, &pictures, entry.as_ref(), now)
             })
             .await
