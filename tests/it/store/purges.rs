@@ -5,7 +5,12 @@ use mimeo::store::{EntryWrite, PurgeFilter, Refusal, Store};
 
 use super::{Database, NOW, entry, key, on_both, picture};
 
-on_both!(each_filter_takes_what_it_names, a_purge_is_heard_of_by_all, two_purges_at_once_take_everything_once);
+on_both!(
+    each_filter_takes_what_it_names,
+    a_purge_is_heard_of_by_all,
+    two_purges_at_once_take_everything_once,
+    a_purge_takes_as_much_as_there_is,
+);
 
 /// Five pictures that differ in what a purge may ask for, and their refusals.
 async fn filled(store: &Store) {
@@ -97,5 +102,34 @@ async fn two_purges_at_once_take_everything_once(database: Database) {
         for table in ["entries", "pictures", "blobs", "trash"] {
             assert_eq!(database.count(table), 0, "{table}");
         }
+    }
+}
+
+/// More than a server has room for locks in one transaction.
+async fn a_purge_takes_as_much_as_there_is(database: Database) {
+    let store = database.open();
+    let (numbers, id, digest, hex) = if database.postgres.is_some() {
+        let bytes = |length: u8| format!("convert_to(lpad(CAST(n AS TEXT), {length}, '0'), 'UTF8')");
+        ("generate_series(1, 10000) AS n", bytes(16), bytes(32), "encode(blob, 'hex')")
+    } else {
+        let bytes = |length: u8| format!("CAST(printf('%0{length}d', n) AS BLOB)");
+        let numbers = "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT 10000) SELECT n FROM s)";
+        (numbers, bytes(16), bytes(32), "lower(hex(blob))")
+    };
+    database.sql(&format!(
+        "INSERT INTO pictures (id, tenant, blob, bytes, format, width, height, provider, model, simulated, created_ms)
+         SELECT {id}, 'acme', {digest}, 1, 'png', 1, 1, 'studio', 'brush-1', 1, {NOW} FROM {numbers}"
+    ));
+    database.sql(&format!("INSERT INTO blobs (digest, name, bytes) SELECT blob, '30/' || {hex}, 1 FROM pictures"));
+    database.sql(&format!(
+        "INSERT INTO entries (key, seq, picture, tenant, label, created_ms, expires_ms)
+         SELECT blob, 1, id, tenant, 'generate', {NOW}, {NOW} FROM pictures"
+    ));
+    filled(&store).await;
+    let expired = PurgeFilter { expired_by: Some(NOW), ..PurgeFilter::default() };
+    assert_eq!(store.purge(expired, NOW).await.unwrap(), 10_000);
+    assert_eq!(left(&database), ([1, 1, 1, 2], 2));
+    for (table, rest) in [("pictures", 5), ("blobs", 5), ("entries", 5), ("trash", 0)] {
+        assert_eq!(database.count(table), rest, "{table}");
     }
 }
