@@ -185,6 +185,27 @@ async fn a_server_that_is_away_is_told_of() {
     assert_eq!(balances(&store).await, [10, 0, 0]);
 }
 
+/// Somebody holds the database in the data folder for longer than anybody waits: a call that was paid is still to be
+/// written, so it must be told apart from one that cannot be.
+#[tokio::test]
+async fn a_database_that_somebody_holds_is_told_of() {
+    let database = Database::sqlite();
+    let store = database.open();
+    let attempt = call("paid");
+    let term = begin(&store, &attempt).await;
+    let told = drawn(&store, &attempt, term, "a kite").await;
+    let holder = rusqlite::Connection::open(database.folder.0.join("mimeo.sqlite")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    let finished = store.finish_attempt(told.clone()).await;
+    assert!(matches!(finished, Err(StoreError::Unavailable(_))), "{finished:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(balances(&store).await, [5, 0, 0], "who only reads goes on");
+    holder.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(finish(&store, &told).await, Finished::Yes);
+    assert_eq!(balances(&store).await, [0, 3, 0]);
+}
+
 /// What cannot be opened says why, and never the password.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_opened_says_why_without_the_password() {
