@@ -1,6 +1,6 @@
 //! No budget is overrun, by any number of processes; what is used of it is what the ledger says.
 
-use std::sync::Arc;
+use std::cell::Cell;
 
 use futures_util::future::join_all;
 use mimeo::clock::Millis;
@@ -128,39 +128,43 @@ async fn no_crowd_overruns_a_budget(database: Database) {
 
 /// Between being out and being spent an attempt is in one of the two, for whoever looks at any moment.
 async fn what_is_settled_meanwhile_is_never_missed(database: Database) {
-    let (payer, reader) = (Arc::new(database.open()), Arc::new(database.open()));
+    let [payer, reader, asker] = [database.open(), database.open(), database.open()];
     let names = "the same";
     let budget = limit(Scope::Key, "key of the same", Allowance::Usd(cents(5)));
-    // Nothing is ever given back, so what is used only grows, and by what has begun.
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let reads = {
-        let (reader, budget, done) = (Arc::clone(&reader), budget.clone(), Arc::clone(&done));
-        tokio::spawn(async move {
-            let (mut before, mut reads, mut refused) = (BudgetUse::default(), 0, 0);
-            while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                let now = used(&reader, &budget).await;
-                assert!(now.usd >= before.usd && now.pictures >= before.pictures, "{before:?}, then {now:?}");
-                before = now;
-                reads += 1;
-                // The budget is full as soon as the first has begun: no moment lets another one pass.
-                if before.pictures > 0 {
-                    let reserved = asked(&reader, &fresh(names, vec![budget.clone()])).await;
-                    assert!(matches!(reserved, Reserved::Over { .. }), "{reserved:?}");
-                    refused += 1;
-                }
-            }
-            (reads, refused)
-        })
-    };
-    for _ in 0..150 {
+    let pay = async || {
         let attempt = fresh(names, Vec::new());
         let begun = asked(&payer, &attempt).await;
         finish(&payer, &billed(&attempt, &begun, 5)).await;
-    }
-    done.store(true, std::sync::atomic::Ordering::SeqCst);
-    let (reads, refused) = reads.await.unwrap();
-    assert!(reads > 10 && refused > 10, "it was looked at {reads} times, and refused {refused} times");
-    assert_eq!(used(&reader, &budget).await, BudgetUse { usd: cents(750), pictures: 150 });
+    };
+    pay().await;
+    // Nothing is ever given back, so what is used only grows, and no moment lets another one pass.
+    let (reads, refusals, paid) = (Cell::new(0), Cell::new(0), Cell::new(1_u64));
+    let is_enough = || reads.get() >= 300 && refusals.get() >= 10 && paid.get() >= 100;
+    let paying = async {
+        while !is_enough() {
+            pay().await;
+            paid.set(paid.get() + 1);
+        }
+    };
+    let reading = async {
+        let mut before = BudgetUse::default();
+        while !is_enough() {
+            let now = used(&reader, &budget).await;
+            assert!(now.usd >= before.usd && now.pictures >= before.pictures, "{before:?}, then {now:?}");
+            before = now;
+            reads.set(reads.get() + 1);
+        }
+    };
+    let asking = async {
+        while !is_enough() {
+            let reserved = asked(&asker, &fresh(names, vec![budget.clone()])).await;
+            assert!(matches!(reserved, Reserved::Over { .. }), "{reserved:?}");
+            refusals.set(refusals.get() + 1);
+        }
+    };
+    tokio::join!(paying, reading, asking);
+    let paid = paid.get();
+    assert_eq!(used(&reader, &budget).await, BudgetUse { usd: cents(5 * i128::from(paid)), pictures: paid });
 }
 
 async fn a_period_turns_over(database: Database) {
