@@ -1,7 +1,6 @@
 //! A server that goes away: what was being done is done wholly or not at all, and nobody hangs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,14 +20,13 @@ fn own() -> Database {
 
 /// One call from its beginning to its end, as the room above makes it: what cannot be written now is written when
 /// the server is there again. True if it was made.
-async fn whole(store: &Store, number: usize, done: &AtomicUsize) -> bool {
+async fn whole(store: &Store, number: usize) -> bool {
     let attempt = call(&format!("loop {number}"));
     let begun = store.begin_attempt(attempt.clone(), NOW).await;
     let term = match begun {
         Ok(Reserved::Yes { term, .. }) => term,
         Err(StoreError::Unavailable(_)) => {
             abandoned(store, &attempt).await;
-            done.fetch_add(1, Ordering::SeqCst);
             return false;
         }
         other => panic!("{other:?}"),
@@ -36,13 +34,11 @@ async fn whole(store: &Store, number: usize, done: &AtomicUsize) -> bool {
     let told = drawn(store, &attempt, term, &format!("picture {number}")).await;
     loop {
         match store.finish_attempt(told.clone()).await {
-            Ok(Finished::Yes) => break,
+            Ok(Finished::Yes) => return true,
             Err(StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
         }
     }
-    done.fetch_add(1, Ordering::SeqCst);
-    true
 }
 
 async fn abandoned(store: &Store, attempt: &NewAttempt) {
@@ -59,29 +55,28 @@ async fn abandoned(store: &Store, attempt: &NewAttempt) {
 async fn harmed(harm: impl FnOnce(&mut Postgres) + Send + 'static) {
     let mut database = own();
     let stores = Arc::new([database.open(), database.open()]);
-    let done = Arc::new(AtomicUsize::new(0));
+    let (done, is_done) = std::sync::mpsc::channel();
     let mut postgres = database.postgres.take().expect("it is one");
-    let harming = {
-        let done = Arc::clone(&done);
-        std::thread::spawn(move || {
-            // In the middle of it.
-            while done.load(Ordering::SeqCst) < LOOPS / 10 {
-                std::thread::yield_now();
-            }
-            harm(&mut postgres);
-            let before = done.load(Ordering::SeqCst);
-            (postgres, before)
-        })
-    };
+    let harming = std::thread::spawn(move || {
+        // In the middle of it.
+        let first = is_done.iter().take(LOOPS / 10).count();
+        assert!(first + is_done.try_iter().count() < LOOPS, "nothing is going on any more");
+        harm(&mut postgres);
+        postgres
+    });
     let made = join_all((0..LOOPS).map(|number| {
-        let (stores, done) = (Arc::clone(&stores), Arc::clone(&done));
-        async move { tokio::spawn(async move { whole(&stores[number % 2], number, &done).await }).await.unwrap() }
+        let (stores, done) = (Arc::clone(&stores), done.clone());
+        let one = async move {
+            let is_made = whole(&stores[number % 2], number).await;
+            // Nobody counts any more once the harm is done.
+            let _ = done.send(());
+            is_made
+        };
+        async { tokio::spawn(one).await.unwrap() }
     }))
     .await;
-    let (postgres, before) = harming.join().expect("the harm was done");
-    database.postgres = Some(postgres);
+    database.postgres = Some(harming.join().expect("the harm was done"));
     let made = made.into_iter().filter(|is_made| *is_made).count();
-    assert!(before < LOOPS, "nothing was going on any more when the harm was done");
     let store = &stores[0];
     assert_eq!(balances(store).await, [0, 3 * i128::try_from(made).unwrap(), 0], "{made} of {LOOPS} were made");
     let made = u64::try_from(made).unwrap();
