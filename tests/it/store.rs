@@ -3,6 +3,8 @@
 //! Every promise is one function, run over SQLite in a data folder and over PostgreSQL. Each `Store` that a test
 //! opens stands for a process: it has a term of its own, and the database is all that they share.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod attempts;
 mod budgets;
 mod entries;

@@ -105,7 +105,7 @@ async fn no_crowd_overruns_a_budget(database: Database) {
         ];
         let one = async |number: usize| {
             let mut budgets = budgets.clone();
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 budgets.reverse();
             }
             let store = &stores[number % stores.len()];
