@@ -445,6 +445,7 @@ fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Re
 }
 
 /// At whose hand an attempt ends.
+#[derive(Clone, Copy)]
 enum Hand {
     /// Who began it, in that term.
     Owner([u8; 16]),

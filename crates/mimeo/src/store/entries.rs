@@ -177,6 +177,12 @@ impl Store {
                 if let Some(entry) = &entry {
                     sql.lock(lock_name("entry", &entry.key.0))?;
                 }
+                if let Some(first) = pictures.first() {
+                    let known = sql.first("SELECT 1 FROM pictures WHERE id = ?1", &values![first.row.id.to_bytes()])?;
+                    if known.is_some() {
+                        return Ok(()); // done already; only the acknowledgement was lost
+                    }
+                }
                 put_pictures(sql, &pictures, entry.as_ref(), now)
             })
             .await
@@ -250,29 +256,17 @@ impl Store {
     /// Returns how many pictures are gone.
     pub async fn purge(&self, filter: PurgeFilter, now: Millis) -> Result<u64, StoreError> {
         let is_sweep = filter.expired_by.is_some();
-        let gone = self
-            .engine
-            .write(move |sql| {
-                // The comparisons first: they tell PostgreSQL of which types the parameters are.
-                let pictures = sql.query(
-                    "SELECT DISTINCT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
-                     WHERE (e.key = ?1 OR ?1 IS NULL) AND (e.tenant = ?2 OR ?2 IS NULL)
-                       AND (e.expires_ms <= ?3 OR ?3 IS NULL) AND (e.route = ?4 OR ?4 IS NULL)
-                       AND (EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5) OR ?5 IS NULL)",
-                    &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag],
-                )?;
-                drop_pictures(sql, &pictures, now)?;
-                if !is_sweep {
-                    let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
-                    if !names_no_key {
-                        sql.execute("DELETE FROM refusals WHERE key = ?1 OR ?1 IS NULL", &values![filter.key])?;
-                    }
-                    // What has only expired may stay in memory: nothing leads to it.
-                    sql.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", &[])?;
-                }
-                Ok(pictures.len() as u64)
-            })
-            .await?;
+        let mut gone = 0;
+        loop {
+            let filter = filter.clone();
+            // In pages: all at once would hold more locks than a server has room for, and take longer than anybody
+            // waits.
+            let page = self.engine.write(move |sql| purge_page(sql, &filter, is_sweep, now)).await?;
+            gone += page;
+            if page < PURGED_AT_ONCE {
+                break;
+            }
+        }
         crate::failpoint::failpoint!("store::after_drop");
         self.empty_trash().await;
         Ok(gone)
@@ -315,6 +309,33 @@ impl Store {
             }
         }
     }
+}
+
+/// Pictures that one transaction of a purge drops at most.
+const PURGED_AT_ONCE: u64 = 256;
+
+/// One page of [`Store::purge`]: how many pictures it dropped.
+fn purge_page(sql: &mut dyn Sql, filter: &PurgeFilter, is_sweep: bool, now: Millis) -> Result<u64, SqlError> {
+    // The comparisons first: they tell PostgreSQL of which types the parameters are.
+    let pictures = sql.query(
+        "SELECT DISTINCT p.id, p.blob FROM entries e JOIN pictures p ON p.id = e.picture
+         WHERE (e.key = ?1 OR ?1 IS NULL) AND (e.tenant = ?2 OR ?2 IS NULL)
+           AND (e.expires_ms <= ?3 OR ?3 IS NULL) AND (e.route = ?4 OR ?4 IS NULL)
+           AND (EXISTS (SELECT 1 FROM tags t WHERE t.picture = p.id AND t.tag = ?5) OR ?5 IS NULL)
+         LIMIT ?6",
+        &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag, PURGED_AT_ONCE],
+    )?;
+    drop_pictures(sql, &pictures, now)?;
+    if !is_sweep {
+        let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
+        if !names_no_key {
+            sql.execute("DELETE FROM refusals WHERE key = ?1 OR ?1 IS NULL", &values![filter.key])?;
+        }
+        // With every page: who looks between two of them must look again. What has only expired may stay in
+        // memory: nothing leads to it.
+        sql.execute("UPDATE meta SET value = value + 1 WHERE name = 'purge_epoch'", &[])?;
+    }
+    Ok(pictures.len() as u64)
 }
 
 /// Drops pictures (rows of id and content hash) with their entries and tags. Bytes that no picture leads

@@ -77,10 +77,13 @@ impl Store {
                     return Ok(None); // ours; only the acknowledgement was lost
                 }
                 if reply.is_abandoned && reply.answer.is_none() && reply.fingerprint == claim.fingerprint {
-                    sql.execute(
-                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL",
+                    // Asked again within the statement: another process may be taking it over this moment.
+                    let taken = sql.execute(
+                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL
+                           AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = replies.owner)",
                         &values![reply.id.to_bytes(), term.0.to_be_bytes()],
                     )?;
+                    return Ok(Some(Reply { is_abandoned: taken == 1, ..reply }));
                 }
                 Ok(Some(reply))
             })

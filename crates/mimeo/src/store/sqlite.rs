@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
 
 use super::StoreError;
@@ -35,13 +35,19 @@ const READERS: usize = 4;
 
 impl From<rusqlite::Error> for SqlError {
     fn from(error: rusqlite::Error) -> Self {
-        SqlError::Failed(error.to_string())
+        let why = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqlError::Conflict(why),
+            // It passes when there is room again, and what was paid meanwhile is still to be written.
+            Some(ErrorCode::DiskFull) => SqlError::Lost(why),
+            _ => SqlError::Failed(why),
+        }
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        StoreError::Database(error.to_string())
+        SqlError::from(error).into()
     }
 }
 
@@ -364,6 +370,17 @@ mod tests {
         assert!(a.is_ok() && b.is_ok() && twice.is_err());
         let count = database.read(|sql| sql.first("SELECT count(*) FROM meta", &[])).await.unwrap().unwrap();
         assert_eq!(count.int(0).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_no_fault_of_a_statement() {
+        let told = |code| StoreError::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        for code in [rusqlite::ffi::SQLITE_BUSY, rusqlite::ffi::SQLITE_LOCKED, rusqlite::ffi::SQLITE_FULL] {
+            assert!(matches!(told(code), StoreError::Unavailable(_)), "{code}");
+        }
+        for code in [rusqlite::ffi::SQLITE_CONSTRAINT, rusqlite::ffi::SQLITE_CORRUPT] {
+            assert!(matches!(told(code), StoreError::Database(_)), "{code}");
+        }
     }
 
     #[test]
