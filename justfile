@@ -36,6 +36,11 @@ deny:
 bench *ARGUMENTS:
     cargo run --release --locked --bin overhead -- {{ARGUMENTS}}
 
+# Twice as much as the simulated provider can make, for two minutes: who is served, who is sent away, is memory flat.
+soak *ARGUMENTS:
+    cargo build --release --locked
+    cargo run --release --locked --bin soak -- {{ARGUMENTS}}
+
 # Write the pages that are made from the code.
 docs:
     cargo run --locked -- reference config > docs/config.md

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -115,9 +116,15 @@ impl Connection {
 
     /// Sends `request` and returns the body of the answer, whatever its status.
     pub async fn fetch(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+        let (head, body) = self.exchange(request).await?;
+        Ok((head.status, body))
+    }
+
+    /// Sends `request` and returns the head and the body of the answer, whatever its status.
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes)> {
         self.be_open().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
-        Ok((head.status, body.collect().await?.to_bytes()))
+        Ok((head, body.collect().await?.to_bytes()))
     }
 
     /// Servers close connections that idle while others are measured.

@@ -108,6 +108,11 @@ impl Process {
         self.status("VmHWM:")
     }
 
+    /// Files, sockets and the like that are open now.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
     fn status(&self, field: &str) -> f64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();

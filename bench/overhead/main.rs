@@ -3,17 +3,15 @@
 //!
 //! * [`world`]: the simulated provider and the ways to it. [`peers`]: other people's gateways.
 //! * [`misses`], [`throughput`], [`repeats`], [`media`], [`memory`]: the sections.
-//! * [`client`], [`process`], [`report`]: what they are made of.
+//!
+//! What they are made of is in `bench/instruments`.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
-mod client;
 mod media;
 mod memory;
 mod misses;
 mod peers;
-mod process;
 mod repeats;
-mod report;
 mod throughput;
 mod world;
 
@@ -22,13 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
-use report::{Check, Table};
+use mimeo_bench::process;
+use mimeo_bench::report::{Check, Table};
+pub use mimeo_bench::{Failure, Result};
 use world::{Durability, LARGE, MEDIUM, SMALL, World};
-
-/// Whatever went wrong.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// A result with any failure.
-pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Measures what Mimeo adds to the calls that pass through it. Everything runs on this machine and over loopback.
 ///
@@ -129,16 +124,7 @@ impl Results {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool> {
-    let mimeo = match &arguments.mimeo {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("mimeo"),
-    };
-    let mimeo = fs::canonicalize(&mimeo).map_err(|error| {
-        format!(
-            "no mimeo at {}: {error}. Build it with `cargo build --release`, or name one with --mimeo",
-            mimeo.display()
-        )
-    })?;
+    let mimeo = mimeo_bench::mimeo(arguments.mimeo.as_deref())?;
     let wants = |section| arguments.only.is_empty() || arguments.only.contains(&section);
     let parent = arguments.data.clone().unwrap_or_else(std::env::temp_dir);
     let world = World::begin(mimeo, &parent, arguments.quick).await?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::Result;
-use crate::client::{Connection, Target, burst};
-use crate::process::{Process, free_port, output, which};
-use crate::report::{Cell, Check, Table, count, median, text};
 use crate::world::{LARGE, PROCESS, SMALL, Size, Way, World};
+use mimeo_bench::client::{Connection, Target, burst};
+use mimeo_bench::process::{Process, free_port, output, which};
+use mimeo_bench::report::{Cell, Check, Table, count, median, text};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 32;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::Connection;
-use crate::process::free_gb;
-use crate::report::{Cell, Check, Table, count, median, quantile, text};
 use crate::world::{Durability, LARGE, World, config_file};
 use crate::{Failure, Result};
+use mimeo_bench::client::Connection;
+use mimeo_bench::process::free_gb;
+use mimeo_bench::report::{Cell, Check, Table, count, median, quantile, text};
 
 /// Requests in flight.
 const IN_FLIGHT: usize = 4;

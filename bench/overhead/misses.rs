@@ -7,9 +7,9 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use crate::Result;
-use crate::client::Connection;
-use crate::report::{Cell, Check, Table, count, median, ms, quantile, text};
 use crate::world::{DIRECT, Durability, POWER, PROCESS, Size, Way, World};
+use mimeo_bench::client::Connection;
+use mimeo_bench::report::{Cell, Check, Table, count, median, ms, quantile, text};
 
 /// The table that [`measure`] fills.
 pub fn table() -> Table {

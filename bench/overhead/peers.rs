@@ -10,9 +10,9 @@ use hyper::header::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep};
 
 use crate::Result;
-use crate::client::{Connection, Target};
-use crate::process::{Process, free_port};
 use crate::world::{Way, World};
+use mimeo_bench::client::{Connection, Target};
+use mimeo_bench::process::{Process, free_port};
 
 /// The model as the sandbox knows it.
 const MODEL: &str = "flat-0.002";

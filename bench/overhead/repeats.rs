@@ -1,9 +1,9 @@
 //! The same prompt again, later (hits) and at the same time (joins).
 
 use crate::Result;
-use crate::client::{Connection, burst};
-use crate::report::{Cell, Check, Table, count, median, ms, quantile, text};
 use crate::world::{DIRECT, Size, Way, World};
+use mimeo_bench::client::{Connection, burst};
+use mimeo_bench::report::{Cell, Check, Table, count, median, ms, quantile, text};
 
 /// The table that [`hits`] fills.
 pub fn hit_table() -> Table {

@@ -1,9 +1,9 @@
 //! Distinct prompts, twenty at a time: how many calls per second pass through.
 
 use crate::Result;
-use crate::client::burst;
-use crate::report::{Cell, Check, Table, count, median, ms, quantile, text};
 use crate::world::{DIRECT, Durability, POWER, PROCESS, Size, Way, World};
+use mimeo_bench::client::burst;
+use mimeo_bench::report::{Cell, Check, Table, count, median, ms, quantile, text};
 
 /// Requests in flight.
 const IN_FLIGHT: usize = 20;

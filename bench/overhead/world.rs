@@ -14,8 +14,8 @@ use hyper::Request;
 use tokio::time::Instant;
 
 use crate::Result;
-use crate::client::{Connection, Target};
-use crate::process::{Folder, Process, output};
+use mimeo_bench::client::{Connection, Target};
+use mimeo_bench::process::{Folder, Process, output};
 
 /// The provider's model; its name says its price.
 const MODEL: &str = "flat-0.002";

@@ -123,6 +123,25 @@ async fn i23_overload_is_shed_and_admitted_requests_stay_fast() {
     assert!((4..30).contains(&served), "two calls and two who wait, and whoever came when some were done: {served}");
 }
 
+/// Whoever was let in because the wait looked short does not wait for ever when it was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_longer_than_may_be() {
+    let world = World::with(
+        "[providers.stuck]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\n\
+         limits = { concurrent = 1, max_wait_s = 3 }\n",
+    )
+    .await;
+    let first = send(&world, &hanging("stuck/standard", 0));
+    world.until(|stats| stats["in_flight"] == 1).await;
+    let second = world.generate(hanging("stuck/standard", 1)).await;
+    assert_fault(&second, 429, "", "queue_full");
+    assert!(second.message().contains("has waited 3 s"), "{}", second.message());
+    let events = world.run(&["ledger", "events", "--json"]).1;
+    assert!(events.contains("\"release\""), "what was set aside for it is free again: {events}");
+    until_reserved(&world, "0.01").await;
+    first.abort();
+}
+
 /// Beyond `server.max_requests` image requests are sent away, and nothing else is.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_beyond_the_cap_are_sent_away() {
