@@ -4,10 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{AttemptId, Fault, FaultKind};
 
 /// What went wrong, in the vocabulary that callers can act on. Decides status, type and code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The request is malformed or asks for something impossible.
     BadRequest,
@@ -21,6 +24,13 @@ pub enum Kind {
     MethodNotAllowed,
     /// The body is larger than allowed.
     TooLarge,
+    /// An idempotency key was used for another request.
+    KeyReused,
+    /// The answer under an idempotency key was given, and cannot be given again, because its pictures were not
+    /// to be stored.
+    NotStored,
+    /// The answer under an idempotency key was given, and its pictures are not there any more.
+    Gone,
     /// The content policy of a provider, or of the gateway, said no.
     Refused,
     /// `only-if-cached`, and it is not.
@@ -50,7 +60,10 @@ impl Kind {
             Kind::Forbidden => 403,
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
+            Kind::NotStored => 409,
+            Kind::Gone => 410,
             Kind::TooLarge => 413,
+            Kind::KeyReused => 422,
             Kind::OverBudget | Kind::Throttled => 429,
             Kind::Upstream => 502,
             Kind::Unavailable => 503,
@@ -62,9 +75,14 @@ impl Kind {
     /// The `type` of the OpenAI error object.
     pub const fn type_name(self) -> &'static str {
         match self {
-            Kind::BadRequest | Kind::NotFound | Kind::MethodNotAllowed | Kind::TooLarge | Kind::NotCached => {
-                "invalid_request_error"
-            }
+            Kind::BadRequest
+            | Kind::NotFound
+            | Kind::MethodNotAllowed
+            | Kind::TooLarge
+            | Kind::KeyReused
+            | Kind::NotStored
+            | Kind::Gone
+            | Kind::NotCached => "invalid_request_error",
             Kind::Refused => "image_generation_user_error",
             Kind::Unauthenticated => "authentication_error",
             Kind::Forbidden => "permission_error",
@@ -85,6 +103,9 @@ impl Kind {
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::TooLarge => "request_too_large",
+            Kind::KeyReused => "idempotency_key_reused",
+            Kind::NotStored => "idempotent_answer_not_stored",
+            Kind::Gone => "idempotent_answer_gone",
             Kind::Refused => "moderation_blocked",
             Kind::NotCached => "not_cached",
             Kind::OverBudget => "budget_exceeded",
@@ -102,6 +123,8 @@ impl Kind {
     pub const fn should_retry(self) -> Option<bool> {
         match self {
             Kind::OutcomeUnknown | Kind::OverBudget | Kind::NotCached => Some(false),
+            // It would be answered the same for as long as the key is known. SDKs would repeat a 409 by themselves.
+            Kind::KeyReused | Kind::NotStored | Kind::Gone => Some(false),
             // The picture is being made: the repetition joins it or finds it.
             Kind::DeadlinePassed | Kind::Unavailable => Some(true),
             // Failover has been tried already, here.

@@ -89,6 +89,14 @@ impl Cache {
         Ok(delivered.map(|d| Stored { picture: d.picture, created_ms, simulated }))
     }
 
+    /// A stored picture with the account of how it came about, as long as the index knows it.
+    pub async fn delivered(&self, id: ImageId) -> Result<Option<Delivered>> {
+        match self.store.picture(id).await? {
+            Some(row) => self.load(row).await,
+            None => Ok(None),
+        }
+    }
+
     /// Keeps a stored picture in memory.
     pub fn remember(&self, delivered: &Delivered) {
         if let Some(id) = delivered.id {

@@ -84,6 +84,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if !(1..=512).contains(&config.server.max_body_mb) {
         fault("server", None, format!("max_body_mb = {} is not between 1 and 512", config.server.max_body_mb));
     }
+    if !(1..=31_536_000).contains(&config.server.idempotency_s) {
+        fault("server", None, format!("idempotency_s = {} is not between 1 and 31536000", config.server.idempotency_s));
+    }
     if let Some(url) = &config.server.public_url
         && !(url.starts_with("https://") || url.starts_with("http://"))
     {

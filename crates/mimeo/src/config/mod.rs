@@ -58,11 +58,20 @@ pub struct Server {
     pub max_body_mb: u32,
     /// How long a stopping gateway waits for paid calls under way, in seconds.
     pub drain_s: u32,
+    /// How long an answer under an `Idempotency-Key`, or one that the caller did not wait for, is kept for
+    /// who asks again, in seconds (1–31536000).
+    pub idempotency_s: u64,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None, max_body_mb: 32, drain_s: 300 }
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            max_body_mb: 32,
+            drain_s: 300,
+            idempotency_s: 24 * 3600,
+        }
     }
 }
 

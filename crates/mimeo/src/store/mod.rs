@@ -23,7 +23,7 @@ pub use blobs::{BlobName, BlobRead, Blobs};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
-pub use replies::{Claim, Reply};
+pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 use sql::Engine;
 
