@@ -168,6 +168,7 @@ impl App {
         let lifetimes = Lifetimes {
             pictures: Some(config.cache.ttl_s).filter(|ttl| *ttl > 0).map(Duration::from_secs),
             refusals: Duration::from_secs(config.cache.refusal_ttl_s),
+            replies: Duration::from_secs(config.server.idempotency_s),
         };
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),

@@ -130,6 +130,7 @@ impl Duties {
 
     /// Removes what has expired. The index does not give it out any more in any case.
     async fn sweep(&self) -> Result<(), StoreError> {
+        self.store.forget_replies(self.clock.now()).await?;
         let filter = PurgeFilter { expired_by: Some(self.clock.now()), ..PurgeFilter::default() };
         self.store.purge(filter, self.clock.now()).await.map(|_| ())
     }

@@ -4,10 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{AttemptId, Fault, FaultKind};
 
 /// What went wrong, in the vocabulary that callers can act on. Decides status, type and code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The request is malformed or asks for something impossible.
     BadRequest,
@@ -23,6 +26,13 @@ pub enum Kind {
     TooLarge,
     /// The body comes too slowly.
     Stalled,
+    /// An idempotency key was used for another request.
+    KeyReused,
+    /// The answer under an idempotency key was given, and cannot be given again, because its pictures were not
+    /// to be stored.
+    NotStored,
+    /// The answer under an idempotency key was given, and its pictures are not there any more.
+    Gone,
     /// The content policy of a provider, or of the gateway, said no.
     Refused,
     /// `only-if-cached`, and it is not.
@@ -53,7 +63,10 @@ impl Kind {
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::Stalled => 408,
+            Kind::NotStored => 409,
+            Kind::Gone => 410,
             Kind::TooLarge => 413,
+            Kind::KeyReused => 422,
             Kind::OverBudget | Kind::Throttled => 429,
             Kind::Upstream => 502,
             Kind::Unavailable => 503,
@@ -70,6 +83,9 @@ impl Kind {
             | Kind::MethodNotAllowed
             | Kind::TooLarge
             | Kind::Stalled
+            | Kind::KeyReused
+            | Kind::NotStored
+            | Kind::Gone
             | Kind::NotCached => "invalid_request_error",
             Kind::Refused => "image_generation_user_error",
             Kind::Unauthenticated => "authentication_error",
@@ -92,6 +108,9 @@ impl Kind {
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::TooLarge => "request_too_large",
             Kind::Stalled => "body_stalled",
+            Kind::KeyReused => "idempotency_key_reused",
+            Kind::NotStored => "idempotent_answer_not_stored",
+            Kind::Gone => "idempotent_answer_gone",
             Kind::Refused => "moderation_blocked",
             Kind::NotCached => "not_cached",
             Kind::OverBudget => "budget_exceeded",
@@ -109,6 +128,8 @@ impl Kind {
     pub const fn should_retry(self) -> Option<bool> {
         match self {
             Kind::OutcomeUnknown | Kind::OverBudget | Kind::NotCached => Some(false),
+            // It would be answered the same for as long as the key is known. SDKs would repeat a 409 by themselves.
+            Kind::KeyReused | Kind::NotStored | Kind::Gone => Some(false),
             // The picture is being made: the repetition joins it or finds it.
             Kind::DeadlinePassed | Kind::Unavailable => Some(true),
             // Failover has been tried already, here.

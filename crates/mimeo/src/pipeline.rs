@@ -12,9 +12,12 @@
 //! ⑨ answer    everybody on board gets it              domain::Answer
 //! ```
 //!
+//! Around them, [`Pipeline::run_kept`] keeps the answer for who asks again under the same key.
+//!
 //! Phases ④ to ⑧ run in a tracked task that belongs to no caller's connection: who hangs up neither
 //! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
 
+mod kept;
 mod make;
 mod render;
 
@@ -42,6 +45,7 @@ use crate::route::{Plan, Routes};
 use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+pub use kept::{Kept, State, Wish};
 
 /// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
 type Landing = Result<Arc<Landed>, Arc<Error>>;
@@ -98,6 +102,7 @@ pub struct Pipeline {
     renderer: Arc<Renderer>,
     attempts: Attempts,
     flights: Flights<Landing>,
+    desks: kept::Desks,
     tracker: TaskTracker,
     clock: Clock,
     lifetimes: Lifetimes,
@@ -110,6 +115,8 @@ pub struct Lifetimes {
     pub pictures: Option<Duration>,
     /// Refusals by a content policy; zero asks again every time.
     pub refusals: Duration,
+    /// Answers under an idempotency key, and of callers who do not wait.
+    pub replies: Duration,
 }
 
 /// What a pipeline is made of.
@@ -151,6 +158,7 @@ impl Pipeline {
         Pipeline {
             attempts: Attempts::new(Arc::clone(&store), ledger.clone(), shared.clone(), clock.clone(), tracker.clone()),
             flights: Flights::default(),
+            desks: kept::Desks::default(),
             cache,
             routes,
             ledger,

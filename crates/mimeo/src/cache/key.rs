@@ -35,7 +35,8 @@ pub fn key<'a>(caller: &Caller, candidates: impl IntoIterator<Item = (&'a str, &
     hash.finish()
 }
 
-fn alternative(identity: &str, request: &ImageRequest) -> Digest {
+/// The hash of everything in `request` that determines the picture, and of the model that is to make it.
+pub fn alternative(identity: &str, request: &ImageRequest) -> Digest {
     // Destructured, so that a new field does not compile until somebody decides about it here.
     let ImageRequest {
         operation,
@@ -96,10 +97,17 @@ fn alternative(identity: &str, request: &ImageRequest) -> Digest {
 }
 
 /// Fields, each with a tag and its length before it: no field can be mistaken for its neighbour's end.
-struct Fields(blake3::Hasher);
+pub struct Fields(blake3::Hasher);
+
+impl Default for Fields {
+    fn default() -> Self {
+        Fields::new()
+    }
+}
 
 impl Fields {
-    fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[VERSION]);
         Fields(hasher)
@@ -110,30 +118,36 @@ impl Fields {
         self
     }
 
-    fn none(&mut self) -> &mut Self {
+    /// A field that is not there.
+    pub fn none(&mut self) -> &mut Self {
         self.tagged(b'-', &[])
     }
 
-    fn text(&mut self, text: &str) -> &mut Self {
+    /// A text.
+    pub fn text(&mut self, text: &str) -> &mut Self {
         self.tagged(b's', text.as_bytes())
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    /// Bytes, such as another hash.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.tagged(b'b', bytes)
     }
 
-    fn integer(&mut self, integer: i128) -> &mut Self {
+    /// A whole number.
+    pub fn integer(&mut self, integer: i128) -> &mut Self {
         self.tagged(b'i', &integer.to_le_bytes())
     }
 
-    fn optional(&mut self, text: Option<&str>) -> &mut Self {
+    /// A text, if it is there.
+    pub fn optional(&mut self, text: Option<&str>) -> &mut Self {
         match text {
             Some(text) => self.text(text),
             None => self.none(),
         }
     }
 
-    fn number(&mut self, number: Option<i128>) -> &mut Self {
+    /// A whole number, if it is there.
+    pub fn number(&mut self, number: Option<i128>) -> &mut Self {
         match number {
             Some(number) => self.integer(number),
             None => self.none(),
@@ -147,7 +161,7 @@ impl Fields {
     }
 
     /// JSON by meaning: fields of objects in order of their names, numbers by value.
-    fn value(&mut self, value: &Value) -> &mut Self {
+    pub fn value(&mut self, value: &Value) -> &mut Self {
         match value {
             Value::Null => self.none(),
             Value::Bool(bool) => self.tagged(b't', &[u8::from(*bool)]),
@@ -177,7 +191,8 @@ impl Fields {
         }
     }
 
-    fn finish(self) -> Digest {
+    /// The hash of them all.
+    pub fn finish(self) -> Digest {
         Digest(*self.0.finalize().as_bytes())
     }
 }

@@ -52,7 +52,14 @@ pub struct Pool {
 impl Cache {
     /// A cache over `store` with `memory_bytes` of memory for pictures, and what `shared` keeps hot.
     pub fn new(store: Arc<Store>, shared: Shared, memory_bytes: u64, clock: Clock) -> Self {
-        Cache { store, shared, memory: Memory::new(memory_bytes), rotation: Rotation::default(), retention: OnceLock::new(), clock }
+        Cache {
+            store,
+            shared,
+            memory: Memory::new(memory_bytes),
+            rotation: Rotation::default(),
+            retention: OnceLock::new(),
+            clock,
+        }
     }
 
     /// The unexpired pictures of `key` that are not older than `max_age`, oldest first. A picture whose
@@ -93,6 +100,14 @@ impl Cache {
         let (created_ms, simulated) = (row.created_ms, row.simulated);
         let delivered = self.load(row).await?;
         Ok(delivered.map(|d| Stored { picture: d.picture, created_ms, simulated }))
+    }
+
+    /// A stored picture with the account of how it came about, as long as the index knows it.
+    pub async fn delivered(&self, id: ImageId) -> Result<Option<Delivered>> {
+        match self.store.picture(id).await? {
+            Some(row) => self.load(row).await,
+            None => Ok(None),
+        }
     }
 
     /// Bounds what is stored, from now on.

@@ -99,6 +99,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if head_s == 0 || body_s == 0 || write_s == 0 {
         fault("server", None, "a timeout of 0 would cut every caller off; leave it out or raise it".into());
     }
+    if !(1..=31_536_000).contains(&config.server.idempotency_s) {
+        fault("server", None, format!("idempotency_s = {} is not between 1 and 31536000", config.server.idempotency_s));
+    }
     if let Some(url) = &config.server.public_url
         && !(url.starts_with("https://") || url.starts_with("http://"))
     {

@@ -73,6 +73,9 @@ pub struct Server {
     /// Memory for the bodies of all requests together, in MiB, at least `max_body_mb`. Beyond, callers are sent
     /// away with 503 and `Retry-After` before their bodies are read.
     pub max_body_memory_mb: u32,
+    /// How long an answer under an `Idempotency-Key`, or one that the caller did not wait for, is kept for
+    /// who asks again, in seconds (1–31536000).
+    pub idempotency_s: u64,
     /// How long callers may be slow.
     pub timeouts: Timeouts,
 }
@@ -107,6 +110,7 @@ impl Default for Server {
             max_connections: 8192,
             max_body_memory_mb: 512,
             timeouts: Timeouts::default(),
+            idempotency_s: 24 * 3600,
         }
     }
 }
@@ -214,7 +218,13 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { ttl_s: 30 * 24 * 3600, refusal_ttl_s: 300, unknown_hold_s: 24 * 3600, max_mb: 0, replaced_ttl_s: 7 * 24 * 3600 }
+        Cache {
+            ttl_s: 30 * 24 * 3600,
+            refusal_ttl_s: 300,
+            unknown_hold_s: 24 * 3600,
+            max_mb: 0,
+            replaced_ttl_s: 7 * 24 * 3600,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a caller gets: stored pictures and the account of how they came about.
 
+use serde::{Deserialize, Serialize};
+
 use super::id::{ImageId, RequestId};
 use super::money::{Price, Usd};
 use super::outcome::Usage;
@@ -7,7 +9,8 @@ use super::picture::{Format, Picture};
 use super::request::Size;
 
 /// Where the pictures of an answer came from. The word is the `x-mimeo-cache` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// All were stored already.
     Hit,
@@ -88,7 +91,7 @@ pub struct Answer {
 }
 
 /// The request's fields after defaults, as OpenAI's answers echo them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Understood {
     /// Size asked for.
     pub size: Size,

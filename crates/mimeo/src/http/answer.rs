@@ -31,6 +31,12 @@ pub fn respond(answer: &Answer, delivery: Delivery, base: &str) -> Response {
 /// The JSON of an answer.
 pub fn body(answer: &Answer, delivery: Delivery, base: &str) -> Pieces {
     let mut out = Pieces::default();
+    write(&mut out, answer, delivery, base);
+    out.finish()
+}
+
+/// Appends the JSON of an answer to `out`.
+pub fn write(out: &mut Pieces, answer: &Answer, delivery: Delivery, base: &str) {
     out.text("{\"created\":").json(&(answer.created_ms / 1000));
     if let Some(first) = answer.pictures.first() {
         out.field("output_format", first.picture.format.name());
@@ -61,7 +67,6 @@ pub fn body(answer: &Answer, delivery: Delivery, base: &str) -> Pieces {
         out.field("usage", &usage_json(usage));
     }
     out.field("mimeo", &account(answer, &answer.pictures)).text("}");
-    out.finish()
 }
 
 /// The size asked for; where that was left to the model, the size that came.

@@ -12,9 +12,10 @@ use super::auth::Identity;
 use super::failure::Failure;
 use super::load::Turn;
 use super::wire::{self, Delivery, Origin, Posted};
-use super::{Edge, EdgeOptions, answer, stream, upload};
+use super::{Edge, EdgeOptions, answer, kept, stream, upload};
 use crate::domain::RequestId;
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::Wish;
 
 /// Bodies from this size on are parsed on a thread for such work: base64 and hashing of many megabytes
 /// would hold up everybody else on this one.
@@ -93,20 +94,32 @@ where
 
 async fn run(edge: &Arc<Edge>, headers: &HeaderMap, posted: Posted) -> Result<Response> {
     let Posted { call, delivery } = posted;
+    let wish = kept::wish(headers, &call, delivery)?;
     // Before anything is spent: without it there is nothing to answer with.
-    let base = match delivery {
-        Delivery::Url => base_url(edge.options.public_url.as_deref(), headers)?,
+    let base = match (delivery, &wish) {
+        (Delivery::Url, _) => base_url(edge.options.public_url.as_deref(), headers)?,
+        // Who may be told where to ask later finds the path alone as well.
+        (_, Some(Wish { wait: Some(_), .. })) => {
+            base_url(edge.options.public_url.as_deref(), headers).unwrap_or_default()
+        }
         _ => String::new(),
     };
     if delivery == Delivery::Events {
-        return stream::respond(edge, call).await;
+        return stream::respond(edge, call, wish).await;
     }
-    let answer = Box::pin(edge.pipeline.run(call, None)).await?;
-    Ok(answer::respond(&answer, delivery, &base))
+    let Some(wish) = wish else {
+        let answer = Box::pin(edge.pipeline.run(call, None)).await?;
+        return Ok(answer::respond(&answer, delivery, &base));
+    };
+    let kept = Box::pin(edge.pipeline.run_kept(call, wish.clone(), None)).await?;
+    Ok(kept::respond(kept, &wish, delivery, &base))
 }
 
-/// What picture addresses begin with.
-fn base_url(public_url: Option<&str>, headers: &HeaderMap) -> Result<String> {
+/// What the addresses that are given out begin with.
+///
+/// # Errors
+/// Nobody says what this gateway is called.
+pub fn base_url(public_url: Option<&str>, headers: &HeaderMap) -> Result<String> {
     if let Some(url) = public_url {
         return Ok(url.trim_end_matches('/').to_owned());
     }
@@ -118,7 +131,7 @@ fn base_url(public_url: Option<&str>, headers: &HeaderMap) -> Result<String> {
     host.map(|host| format!("http://{host}")).ok_or_else(|| {
         Error::bad(
             "response_format",
-            "'response_format': \"url\" needs a Host header in the request, or server.public_url in the configuration.",
+            "Addresses need a Host header in the request, or server.public_url in the configuration.",
         )
     })
 }

@@ -1,5 +1,5 @@
 //! The edge: HTTP in, HTTP out. Who calls ([`auth`]), what they want ([`wire`]), and what they get
-//! ([`answer`], [`stream`], [`media`]). What happens between is [`crate::pipeline`].
+//! ([`answer`], [`stream`], [`kept`], [`media`]). What happens between is [`crate::pipeline`].
 //!
 //! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
 //! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`]) → [`load`] →
@@ -12,6 +12,7 @@ pub mod failure;
 mod fields;
 mod images;
 mod inputs;
+mod kept;
 mod ledger;
 mod load;
 pub mod media;
@@ -52,6 +53,9 @@ use failure::Failure;
 /// Checks that bytes are a picture, or says why they are not.
 pub type Sniff = fn(Bytes) -> Result<Picture, String>;
 
+/// The header that names a request in the log and in the ledger.
+const REQUEST_ID: &str = "x-request-id";
+
 /// Everything the edge needs.
 pub struct Edge {
     /// Does the work.
@@ -89,6 +93,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/variations", post(images::variations))
+        .route("/v1/images/jobs/{id}", get(kept::job))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/ledger", get(ledger::report))
@@ -126,13 +131,16 @@ async fn front(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) 
         // A picture's name is the right to fetch it, and so not for the log.
         failure::log(error, id, if media::is_picture_path(&path) { "/media/{id}" } else { &path });
     }
-    name(id, response.headers_mut());
+    // What was answered to an earlier request bears that one's name.
+    if !response.headers().contains_key(REQUEST_ID) {
+        name(id, response.headers_mut());
+    }
     response
 }
 
 fn name(id: RequestId, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
-        headers.insert("x-request-id", value);
+        headers.insert(REQUEST_ID, value);
     }
 }
 

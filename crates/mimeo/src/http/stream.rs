@@ -11,19 +11,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::answer;
-use super::failure::{self, ErrorObject};
+use super::failure::{self, ErrorObject, Failure};
 use super::pieces::Pieces;
-use super::{Edge, Sniff};
+use super::{Edge, Sniff, kept};
 use crate::clock::{Clock, Millis};
 use crate::domain::{Answer, Call, Delivered, Format, Operation, Progress, RequestId, Size};
 use crate::error::{Error, Result};
+use crate::pipeline::{State, Wish};
 
 /// How long the status line waits for the first news, so that what fails at once fails with a status
 /// of its own, and what is cached has all its headers.
@@ -41,20 +42,32 @@ enum News {
     Failed(Error),
 }
 
-/// Runs `call` and answers with a stream of what happens.
+/// Which request came first under the same key, if this one is told what that one was.
+type First = Option<RequestId>;
+
+/// Runs `call` and answers with a stream of what happens; with a `wish`, its end is kept, and who asks again
+/// gets that alone.
 ///
 /// # Errors
 /// The request failed before anything had to be said.
-pub async fn respond(edge: &Arc<Edge>, call: Call) -> Result<Response> {
+pub async fn respond(edge: &Arc<Edge>, call: Call, wish: Option<Wish>) -> Result<Response> {
     let script = Script::of(&call, edge.sniff);
     let id = call.id;
     let (news, mut heard) = mpsc::channel(WAITING);
     let runner = Arc::clone(edge);
-    edge.tracker.spawn(async move { Box::pin(run(&runner, call, &news)).await });
+    edge.tracker.spawn(async move { Box::pin(run(&runner, call, wish, &news)).await });
 
+    let mut replayed = None;
     let first = match timeout(HOLD, heard.recv()).await {
-        Ok(Some(News::Failed(error))) => return Err(error),
-        Ok(Some(news)) => Some(news),
+        Ok(Some((News::Failed(error), replayed))) => {
+            let mut response = Failure(error).into_response();
+            kept::mark(replayed, response.headers_mut());
+            return Ok(response);
+        }
+        Ok(Some((news, first))) => {
+            replayed = first;
+            Some(news)
+        }
         Ok(None) => return Err(ended_without_result()),
         Err(_) => None,
     };
@@ -66,37 +79,53 @@ pub async fn respond(edge: &Arc<Edge>, call: Call) -> Result<Response> {
     if let Some(News::Done(answer)) = &first {
         answer::headers(answer, &mut headers);
     }
+    kept::mark(replayed, &mut headers);
     let mut response = Response::new(Body::new(Events::new(script, id, first, heard)));
     *response.headers_mut() = headers;
     Ok(response)
 }
 
 /// Runs the call to its end, whether anybody still listens or not.
-async fn run(edge: &Edge, call: Call, news: &mpsc::Sender<News>) {
+async fn run(edge: &Edge, call: Call, wish: Option<Wish>, news: &mpsc::Sender<(News, First)>) {
     let (progress, mut partials) = mpsc::channel(WAITING);
-    let mut work = std::pin::pin!(edge.pipeline.run(call, Some(progress)));
-    let result = loop {
+    let mut work = std::pin::pin!(work(edge, call, wish, progress));
+    let end = loop {
         tokio::select! {
             biased;
             Some(Progress::Partial { bytes, index }) = partials.recv() => tell(news, bytes, index, &edge.clock),
-            result = &mut work => break result,
+            end = &mut work => break end,
         }
     };
     while let Ok(Progress::Partial { bytes, index }) = partials.try_recv() {
         tell(news, bytes, index, &edge.clock);
     }
     // Nobody listening is no fault: the picture is stored for the next who asks.
-    let _ = news
-        .send(match result {
-            Ok(answer) => News::Done(Box::new(answer)),
-            Err(error) => News::Failed(error),
-        })
-        .await;
+    let _ = news.send(end).await;
+}
+
+/// The last word on the call.
+async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sender<Progress>) -> (News, First) {
+    let (first, result) = match wish {
+        None => (None, edge.pipeline.run(call, Some(progress)).await.map(Box::new)),
+        Some(wish) => match edge.pipeline.run_kept(call, wish, Some(progress)).await {
+            Err(error) => (None, Err(error)),
+            Ok(kept) => (
+                kept.is_replay.then_some(kept.id),
+                match kept.state {
+                    State::Succeeded(answer) => Ok(answer),
+                    State::Failed(error) => Err(error),
+                    // Only who does not want to wait is told so.
+                    State::Running => Err(ended_without_result()),
+                },
+            ),
+        },
+    };
+    (result.map_or_else(News::Failed, News::Done), first)
 }
 
 /// Never waits: what a slow reader has no room for is left out.
-fn tell(news: &mpsc::Sender<News>, bytes: Bytes, index: u32, clock: &Clock) {
-    let _ = news.try_send(News::Partial { bytes, index, at: clock.now() });
+fn tell(news: &mpsc::Sender<(News, First)>, bytes: Bytes, index: u32, clock: &Clock) {
+    let _ = news.try_send((News::Partial { bytes, index, at: clock.now() }, None));
 }
 
 fn ended_without_result() -> Error {
@@ -190,7 +219,7 @@ struct Events {
     script: Script,
     id: RequestId,
     first: Option<News>,
-    heard: mpsc::Receiver<News>,
+    heard: mpsc::Receiver<(News, First)>,
     current: Pieces,
     keep_alive: Interval,
     /// The last word is said.
@@ -198,7 +227,7 @@ struct Events {
 }
 
 impl Events {
-    fn new(script: Script, id: RequestId, first: Option<News>, heard: mpsc::Receiver<News>) -> Self {
+    fn new(script: Script, id: RequestId, first: Option<News>, heard: mpsc::Receiver<(News, First)>) -> Self {
         let mut keep_alive = interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         keep_alive.reset();
@@ -208,7 +237,10 @@ impl Events {
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
         match self.first.take() {
             Some(first) => Poll::Ready(first),
-            None => self.heard.poll_recv(cx).map(|news| news.unwrap_or_else(|| News::Failed(ended_without_result()))),
+            None => self
+                .heard
+                .poll_recv(cx)
+                .map(|heard| heard.map_or_else(|| News::Failed(ended_without_result()), |(news, _)| news)),
         }
     }
 }

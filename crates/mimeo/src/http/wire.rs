@@ -1,8 +1,5 @@
 //! What a caller posts → a [`Call`]. Everything that can be wrong with a request by itself is found
 //! here, before it costs anything; what depends on the model is the pipeline's to judge.
-//!
-//! `Idempotency-Key` and `Prefer` are accepted and have no effect: identical requests are joined and
-//! answered from the cache in any case, and HTTP leaves it to the server to honour a preference.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

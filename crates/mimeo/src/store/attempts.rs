@@ -379,10 +379,11 @@ fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Re
         return Ok(None);
     }
     let subject = &attempt.subject;
+    // A request may have several attempts; those that it had in another process are somebody else's.
     let others = sql.query(
         "SELECT id, request, state, joinable, created_ms FROM attempts
-         WHERE state IN ('reserved', 'sending', 'accepted', 'unknown') AND key = ?1 AND request <> ?2",
-        &values![attempt.key, subject.request.to_bytes()],
+         WHERE state IN ('reserved', 'sending', 'accepted', 'unknown') AND key = ?1 AND (request <> ?2 OR owner <> ?3)",
+        &values![attempt.key, subject.request.to_bytes(), owner],
     )?;
     for other in others {
         let at_ms = other.int(4)?;

@@ -24,9 +24,9 @@ pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
-pub use replies::{Claim, Reply};
-pub use retention::{Findings, Kept, Uses};
+pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
+pub use retention::{Findings, Kept, Uses};
 use sql::{Engine, values};
 
 use crate::clock::Clock;

@@ -29,11 +29,27 @@ pub struct Reply {
     pub fingerprint: Digest,
     /// The answer, as the room above wrote it; `None` while it is under way.
     pub answer: Option<String>,
-    /// True if the process that was to answer is not there any more.
+    /// True if nobody is there any more who would answer.
     pub is_abandoned: bool,
     /// When it was asked.
     pub created_ms: Millis,
 }
+
+/// What the paid calls of a request have come to. Those that were certainly not billed are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// So many are under way.
+    pub open: u32,
+    /// Nobody knows what came of so many, those that a process left behind among them.
+    pub unknown: u32,
+    /// So many were paid, and a picture of theirs is stored.
+    pub stored: u32,
+    /// So many were paid, and no picture of theirs is stored.
+    pub lost: u32,
+}
+
+/// Owns what is left to whoever asks next. No process is called so: their names are random.
+const NOBODY: [u8; 16] = [0; 16];
 
 const COLUMNS: &str = "r.id, r.fingerprint, r.answer, r.created_ms, \
                        CASE WHEN EXISTS (SELECT 1 FROM instances i WHERE i.id = r.owner) THEN 0 ELSE 1 END";
@@ -42,6 +58,9 @@ impl Store {
     /// Claims the right to answer. `None`: it is this request's. Otherwise what another request under the
     /// same key of the same tenant has come to; one that was abandoned is taken over by this request,
     /// under its first name.
+    ///
+    /// No two requests of one process may claim the same key for the same thing at a time: what this process
+    /// itself began and did not answer counts as abandoned.
     pub async fn claim_reply(&self, claim: Claim, now: Millis) -> Result<Option<Reply>, StoreError> {
         let term = self.term().await?;
         self.engine
@@ -72,22 +91,29 @@ impl Store {
                     ),
                     &values![&claim.tenant, &claim.idempotency, claim.id.to_bytes()],
                 )?;
-                let Some(reply) = first.as_ref().map(reply_of_row).transpose()? else { return Ok(None) };
+                let Some(mut reply) = first.as_ref().map(reply_of_row).transpose()? else {
+                    return Err(SqlError::Conflict("the key was given back this moment".to_owned()));
+                };
                 if reply.id == claim.id {
                     return Ok(None); // ours; only the acknowledgement was lost
                 }
-                if reply.is_abandoned && reply.answer.is_none() && reply.fingerprint == claim.fingerprint {
-                    // Asked again within the statement: another process may be taking it over this moment.
+                if reply.answer.is_none() && reply.fingerprint == claim.fingerprint {
+                    // Asked within the statement: another process may be taking it over this very moment.
                     let taken = sql.execute(
-                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL
-                           AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = replies.owner)",
+                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL AND
+                           (owner = ?2 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = replies.owner))",
                         &values![reply.id.to_bytes(), term.0.to_be_bytes()],
                     )?;
-                    return Ok(Some(Reply { is_abandoned: taken == 1, ..reply }));
+                    reply.is_abandoned = taken == 1;
                 }
                 Ok(Some(reply))
             })
             .await
+    }
+
+    /// The term under which this process claims and answers now.
+    pub async fn answering_term(&self) -> Result<Term, StoreError> {
+        self.term().await
     }
 
     /// Writes the answer of a request. False if it is answered already, or not this process' to answer.
@@ -99,6 +125,85 @@ impl Store {
                     &values![id.to_bytes(), &answer, term.0.to_be_bytes()],
                 )?;
                 Ok(written == 1)
+            })
+            .await
+    }
+
+    /// Gives back the claim of a request and with it its key, so that whoever asks again under that key is the
+    /// first. Under its own name the request is answered. False if it is answered already, or not this
+    /// process' to answer.
+    pub async fn release_reply(&self, id: RequestId, term: Term, answer: String) -> Result<bool, StoreError> {
+        self.engine
+            .write(move |sql| {
+                let written = sql.execute(
+                    "UPDATE replies SET idempotency = NULL, answer = ?2
+                     WHERE id = ?1 AND owner = ?3 AND (answer IS NULL OR (answer = ?2 AND idempotency IS NULL))",
+                    &values![id.to_bytes(), &answer, term.0.to_be_bytes()],
+                )?;
+                Ok(written == 1)
+            })
+            .await
+    }
+
+    /// Leaves the claim of a request to whoever asks again, who then takes it over. False if it is answered, or
+    /// not this process' to answer.
+    pub async fn abandon_reply(&self, id: RequestId, term: Term) -> Result<bool, StoreError> {
+        self.engine
+            .write(move |sql| {
+                let written = sql.execute(
+                    "UPDATE replies SET owner = ?3 WHERE id = ?1 AND owner = ?2 AND answer IS NULL",
+                    &values![id.to_bytes(), term.0.to_be_bytes(), NOBODY],
+                )?;
+                Ok(written == 1)
+            })
+            .await
+    }
+
+    /// What the request under the key `idempotency` of `tenant` has come to.
+    pub async fn reply_under(
+        &self,
+        tenant: String,
+        idempotency: String,
+        now: Millis,
+    ) -> Result<Option<Reply>, StoreError> {
+        self.engine
+            .read(move |sql| {
+                let row = sql.first(
+                    &format!(
+                        "SELECT {COLUMNS} FROM replies r
+                         WHERE r.tenant = ?1 AND r.idempotency = ?2 AND r.expires_ms > ?3"
+                    ),
+                    &values![&tenant, &idempotency, now],
+                )?;
+                row.as_ref().map(reply_of_row).transpose()
+            })
+            .await
+    }
+
+    /// What the paid calls of the request `id` have come to.
+    pub async fn past_of(&self, id: RequestId) -> Result<Past, StoreError> {
+        self.engine
+            .read(move |sql| {
+                let rows = sql.query(
+                    "SELECT a.state, CASE WHEN EXISTS (SELECT 1 FROM pictures p WHERE p.attempt = a.id) THEN 1 ELSE 0 END,
+                            CASE WHEN EXISTS (SELECT 1 FROM instances i WHERE i.id = a.owner) THEN 1 ELSE 0 END
+                     FROM attempts a
+                     WHERE a.request = ?1 AND a.state IN ('reserved', 'sending', 'accepted', 'done', 'unknown')",
+                    &values![id.to_bytes()],
+                )?;
+                let mut past = Past::default();
+                for row in &rows {
+                    let (has_picture, has_owner) = (row.flag(1)?, row.flag(2)?);
+                    let count = match row.text(0)?.as_str() {
+                        "done" if has_picture => &mut past.stored,
+                        "done" => &mut past.lost,
+                        "reserved" | "sending" | "accepted" if has_owner => &mut past.open,
+                        "reserved" => continue, // nothing was sent for it, and nothing will be
+                        _ => &mut past.unknown,
+                    };
+                    *count += 1;
+                }
+                Ok(past)
             })
             .await
     }
