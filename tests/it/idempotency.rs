@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use mimeo::clock::Clock;
-use mimeo::config::{Durability, Storage};
+use mimeo::config::{BlobPlace, Durability, Storage};
 use mimeo::domain::{AttemptId, Digest, Price, RequestId};
 use mimeo::http::auth::new_key;
 use mimeo::store::{AttemptState, Claim, NewAttempt, Past, Reserved, Store, Subject};
@@ -620,7 +620,7 @@ async fn i10_a_request_in_two_processes_pays_in_one() {
     let folder = Folder::new();
     let open = || {
         let storage = Storage { path: folder.0.clone(), durability: Durability::Process, ..Storage::default() };
-        Store::open(&storage, None, Clock::System).expect("it opens")
+        Store::open(&storage, None, &BlobPlace::Folder(folder.0.join("blobs")), Clock::System).expect("it opens")
     };
     let (one, other) = (open(), open());
     let subject = Subject {
@@ -661,7 +661,8 @@ async fn i10_a_request_in_two_processes_pays_in_one() {
 async fn i10_claims_are_left_and_given_back() {
     let folder = Folder::new();
     let storage = Storage { path: folder.0.clone(), durability: Durability::Process, ..Storage::default() };
-    let store = Store::open(&storage, None, Clock::System).expect("it opens");
+    let store =
+        Store::open(&storage, None, &BlobPlace::Folder(folder.0.join("blobs")), Clock::System).expect("it opens");
     let claim = |fingerprint| Claim {
         id: RequestId::random(),
         tenant: "shop".into(),

@@ -28,6 +28,7 @@ mod replicas;
 mod retention;
 mod sdk;
 mod shared;
+mod store;
 mod tenants;
 mod variants;
 mod world;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mimeo::clock::{Clock, Millis};
-use mimeo::config::{Durability, Secret, Storage};
+use mimeo::config::{BlobPlace, Durability, Secret, Storage};
 use mimeo::domain::{AttemptId, Digest, Format, ImageId, Price, RequestId, Usd};
 use mimeo::store::{
     AttemptState, EntryWrite, Finish, Finished, LedgerQuery, NewAttempt, NewPicture, Reserved, Settlement, Store,
@@ -85,7 +85,8 @@ impl Database {
             durability: Durability::Process,
             ..Storage::default()
         };
-        Store::open(&storage, url.map(Secret::new).as_ref(), Clock::System)
+        let place = BlobPlace::Folder(self.folder.0.join("blobs"));
+        Store::open(&storage, url.map(Secret::new).as_ref(), &place, Clock::System)
     }
 
     /// What the database itself says to a statement: one row a line, `|` between the columns.
