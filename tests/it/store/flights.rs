@@ -150,10 +150,13 @@ async fn an_unknown_outcome_forbids_the_same_until_it_is_resolved(database: Data
         let term = granted(second.begin_attempt(knowing.clone(), NOW).await);
         finish(&second, &end(&knowing, term, AttemptState::Failed, Settlement::Release)).await;
     }
+    // Its own request may still make other calls, but only in the process that made this one: another that has
+    // taken the request over does not know what this one may still be doing.
     let mut same = call("lost");
     (same.unknown_since, same.subject.request) = (Some(NOW), lost.subject.request);
-    let term = granted(second.begin_attempt(same.clone(), NOW).await);
-    finish(&second, &end(&same, term, AttemptState::Failed, Settlement::Release)).await;
+    assert_eq!(asked(&second, &same).await, unknown);
+    let term = granted(first.begin_attempt(same.clone(), NOW).await);
+    finish(&first, &end(&same, term, AttemptState::Failed, Settlement::Release)).await;
 
     assert!(first.resolve(lost.id, mimeo::domain::Usd::ZERO, NOW).await.unwrap());
     let mut after = call("lost");

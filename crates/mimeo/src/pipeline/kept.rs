@@ -425,7 +425,8 @@ fn not_stored(reply: &Reply) -> Error {
     Error::new(
         Kind::NotStored,
         format!(
-            "Request {} was answered at or after {}, and its pictures were not stored, so they cannot be given again. To pay for new ones, take a new Idempotency-Key.",
+            "Request {}, asked at {}, was answered, and its pictures were not stored, so they cannot be given again. To \
+             pay for new ones, take a new Idempotency-Key.",
             reply.id,
             rfc3339(reply.created_ms)
         ),
@@ -436,8 +437,8 @@ fn gone(reply: &Reply) -> Error {
     Error::new(
         Kind::Gone,
         format!(
-            "Request {} was answered at or after {}, and its pictures are not stored any more. Nothing was sent now. To \
-             ask for them anew, take a new Idempotency-Key.",
+            "Request {}, asked at {}, was answered, and its pictures are not stored any more. Nothing was sent now. To ask \
+             for them anew, take a new Idempotency-Key.",
             reply.id,
             rfc3339(reply.created_ms)
         ),
