@@ -3,6 +3,7 @@
 pub mod key;
 mod memory;
 mod pool;
+pub mod worth;
 
 use std::sync::Arc;
 use std::time::Duration;
