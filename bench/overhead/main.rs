@@ -3,7 +3,7 @@
 //!
 //! * [`world`]: the simulated provider and the ways to it. [`peers`]: other people's gateways.
 //! * [`misses`], [`throughput`], [`repeats`], [`media`], [`memory`]: the sections.
-//! * [`client`], [`process`], [`report`]: what they are made of.
+//! * [`client`], [`process`], [`mimeo_bench`]: what they are made of.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod client;
@@ -13,7 +13,6 @@ mod misses;
 mod peers;
 mod process;
 mod repeats;
-mod report;
 mod throughput;
 mod world;
 
@@ -22,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
+use mimeo_bench as report;
 use report::{Check, Table};
 use world::{Durability, LARGE, MEDIUM, SMALL, World};
 
