@@ -221,10 +221,10 @@ async fn damaged_bytes_are_dropped_only_where_they_still_lie(database: Database)
     put(&store, "two", vec![second.clone()]).await;
     let other = picture(&store, "other", None).await;
     put(&store, "one", vec![other.clone()]).await;
-    store.drop_blob(first.row.blob, second.row.name.clone(), NOW).await.unwrap();
-    store.drop_blob(other.row.blob, first.row.name.clone(), NOW).await.unwrap();
+    store.drop_blob(first.row.blob, second.row.name, NOW).await.unwrap();
+    store.drop_blob(other.row.blob, first.row.name, NOW).await.unwrap();
     assert_eq!(database.count("pictures"), 3, "no such bytes lie there");
-    store.drop_blob(first.row.blob, first.row.name.clone(), NOW).await.unwrap();
+    store.drop_blob(first.row.blob, first.row.name, NOW).await.unwrap();
     assert_eq!(contents(&store, "one", NOW, None).await, [other.row.blob]);
     assert_eq!(contents(&store, "two", NOW, None).await, []);
     assert!(store.picture(second.row.id).await.unwrap().is_none());
@@ -232,7 +232,7 @@ async fn damaged_bytes_are_dropped_only_where_they_still_lie(database: Database)
     // Made again, they lie elsewhere, and whoever comes late with the old name drops nothing.
     let again = picture(&store, "same", None).await;
     put(&store, "two", vec![again.clone()]).await;
-    store.drop_blob(first.row.blob, first.row.name.clone(), NOW).await.unwrap();
+    store.drop_blob(first.row.blob, first.row.name, NOW).await.unwrap();
     store.empty_trash().await;
     assert_eq!(read(&store, &first).await, BlobRead::Missing);
     assert_eq!(read(&store, &again).await, BlobRead::Found("same".into()));
@@ -251,7 +251,7 @@ async fn bytes_are_deleted_after_the_commit_also_when_a_crash_came_between(datab
     put(&store, "kept", vec![kept.clone()]).await;
     // Dropping one by one names them for deletion, and deletes nothing yet.
     for picture in &doomed {
-        store.drop_blob(picture.row.blob, picture.row.name.clone(), NOW).await.unwrap();
+        store.drop_blob(picture.row.blob, picture.row.name, NOW).await.unwrap();
     }
     assert_eq!((database.count("trash"), database.count("pictures")), (300, 1));
     assert_eq!(read(&store, &doomed[0]).await, BlobRead::Found("doomed 0".into()));

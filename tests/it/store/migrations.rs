@@ -172,7 +172,7 @@ async fn everything_in_an_older_database_is_there_afterwards() {
     let told = drawn(&store, &attempt, term, "a kite").await;
     assert_eq!(finish(&store, &told).await, Finished::Yes);
     let pool = store.lookup(key("kite"), NOW, None).await.unwrap().pictures;
-    assert_eq!(pool.iter().map(|picture| picture.name.clone()).collect::<std::collections::BTreeSet<_>>().len(), 1);
+    assert_eq!(pool.iter().map(|picture| picture.name).collect::<std::collections::BTreeSet<_>>().len(), 1);
     assert_eq!(pool.len(), 3);
     assert_eq!(store.misspent().await.unwrap(), 0);
     // Also to the end.

@@ -154,16 +154,16 @@ impl Applicable {
             if matches!(self.limit.allowance, Allowance::Usd(_)) {
                 return unpriced(&self.limit, subject);
             }
-            return self.overrun(used, format!("This makes up to {} pictures", subject.pictures), now);
+            return self.overrun(used, &format!("This makes up to {} pictures", subject.pictures), now);
         };
         let wanted = match self.limit.allowance {
             Allowance::Usd(_) => format!("This may cost up to ${price}"),
             Allowance::Pictures(_) => format!("This makes up to {} pictures", subject.pictures),
         };
-        self.overrun(used, wanted, now)
+        self.overrun(used, &wanted, now)
     }
 
-    fn overrun(&self, used: BudgetUse, wanted: String, now: Millis) -> Error {
+    fn overrun(&self, used: BudgetUse, wanted: &str, now: Millis) -> Error {
         let resets = match self.resets_ms {
             Some(at) => format!("It resets at {}.", rfc3339(at)),
             None => "It does not reset.".to_owned(),

@@ -354,7 +354,7 @@ impl Pipeline {
                 self.attempts.note_late(attempt.id, note).await;
             }
             Err(error) => {
-                tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet")
+                tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet");
             }
         }
     }

@@ -291,7 +291,7 @@ impl Store {
                 match removed {
                     Ok(()) => gone.push(text),
                     Err(error) => {
-                        tracing::warn!(%error, blob = text, "a blob could not be deleted; it will be tried again")
+                        tracing::warn!(%error, blob = text, "a blob could not be deleted; it will be tried again");
                     }
                 }
             }
@@ -326,7 +326,9 @@ fn purge_page(sql: &mut dyn Sql, filter: &PurgeFilter, is_sweep: bool, now: Mill
         &values![filter.key, &filter.tenant, filter.expired_by, &filter.route, &filter.tag, PURGED_AT_ONCE],
     )?;
     drop_pictures(sql, &pictures, now)?;
-    if !is_sweep {
+    if is_sweep {
+        sql.execute("DELETE FROM refusals WHERE expires_ms <= ?1", &values![filter.expired_by])?;
+    } else {
         let names_no_key = filter.tenant.is_some() || filter.route.is_some() || filter.tag.is_some();
         if !names_no_key {
             sql.execute("DELETE FROM refusals WHERE key = ?1 OR ?1 IS NULL", &values![filter.key])?;

@@ -353,6 +353,7 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 fn classify(error: postgres::Error) -> SqlError {
     let why = reason(&error);
     let Some(state) = error.code() else {

@@ -174,7 +174,7 @@ impl Sqlite {
         })?;
         // A checkpoint copies the log into the database and syncs both: every 32 MB of log, not every 4.
         connection.execute_batch(
-            "PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;",
+            "PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA wal_autocheckpoint = 8192; PRAGMA journal_size_limit = 67108864;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);
         migrate(&mut connection, path)?;
