@@ -23,6 +23,7 @@ mod front_door;
 mod layers;
 mod money;
 mod proxy;
+mod reconcile;
 mod replicas;
 mod sdk;
 mod shared;

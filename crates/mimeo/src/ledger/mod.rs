@@ -5,6 +5,7 @@
 //! this room and the store writes money.
 
 mod budgets;
+pub mod reconcile;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
