@@ -95,7 +95,7 @@ impl Verdict {
     }
 }
 
-/// How long after its beginning a call may be settled and still be seen as settled.
+/// How long before the first row a call that it names may have begun.
 const LONGEST_CALL: Millis = 24 * 3_600_000;
 
 impl Ledger {
@@ -117,7 +117,7 @@ impl Ledger {
             && events.is_empty()
         {
             let message = format!(
-                "The ledger has no attempt at `{provider}` in the time of this export. --provider is its name in the \
+                "The ledger has no attempt at `{provider}` since this export begins. --provider is its name in the \
                  configuration; `mimeo ledger suspense` shows it before the model."
             );
             return Err(Error::new(Kind::NotFound, message));
@@ -156,19 +156,17 @@ impl Ledger {
     }
 }
 
-/// The part of the ledger in which attempts may be that `rows` are about.
+/// The part of the ledger in which attempts may be that `rows` are about: to its end, because an attempt may have
+/// been resolved long after its call.
 fn span(rows: &[Row], window_ms: Millis) -> LedgerQuery {
-    let times = || rows.iter().filter_map(|row| row.at_ms);
     let is_timed = rows.iter().all(|row| row.at_ms.is_some());
+    let first = rows.iter().filter_map(|row| row.at_ms).min().filter(|_| is_timed);
     let reach = window_ms.saturating_add(LONGEST_CALL);
-    LedgerQuery {
-        since_ms: times().min().filter(|_| is_timed).map(|first| first.saturating_sub(reach)),
-        until_ms: times().max().filter(|_| is_timed).map(|last| last.saturating_add(reach)),
-        ..LedgerQuery::default()
-    }
+    LedgerQuery { since_ms: first.map(|first| first.saturating_sub(reach)), ..LedgerQuery::default() }
 }
 
-/// What is open, followed by the other attempts of `events`.
+/// What is open, followed by the other attempts that begin in `events`, which are in the ledger's order. Of one that
+/// begins before them only the end is there, whose time says nothing of the call's.
 fn known(open: &[OpenAttempt], events: Vec<LedgerEvent>) -> Vec<Known> {
     let in_suspense = open.iter().map(|open| Known {
         id: open.id,
@@ -181,18 +179,18 @@ fn known(open: &[OpenAttempt], events: Vec<LedgerEvent>) -> Vec<Known> {
     let mut others: BTreeMap<AttemptId, Known> = BTreeMap::new();
     for event in events {
         let Some(id) = event.attempt.and_then(|id| id.parse().ok()).filter(|id| !opened.contains(id)) else { continue };
-        let known = others.entry(id).or_insert_with(|| Known {
-            id,
-            model: event.model,
-            at_ms: event.at_ms,
-            expected: Price::Unknown,
-            standing: Standing::UnderWay,
-        });
-        known.standing = match event.kind.as_str() {
-            "settle" | "resolve" if event.unpriced || !event.spent_usd.is_zero() => Standing::Billed(event.spent_usd),
-            "settle" | "resolve" | "release" => Standing::Unbilled,
-            _ => known.standing,
-        };
+        if event.kind == "reserve" {
+            let (model, at_ms, standing) = (event.model, event.at_ms, Standing::UnderWay);
+            others.insert(id, Known { id, model, at_ms, expected: Price::Unknown, standing });
+        } else if let Some(known) = others.get_mut(&id) {
+            known.standing = match event.kind.as_str() {
+                "settle" => Standing::Billed(event.spent_usd),
+                "resolve" if !event.spent_usd.is_zero() => Standing::Billed(event.spent_usd),
+                "resolve" | "release" => Standing::Unbilled,
+                // In suspense, or resolved between two looks at the ledger.
+                _ => Standing::UnderWay,
+            };
+        }
     }
     in_suspense.chain(others.into_values()).collect()
 }
@@ -224,4 +222,63 @@ fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
 
 fn as_texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(attempt: u128, at_ms: Millis, kind: &str, spent: i128) -> LedgerEvent {
+        LedgerEvent {
+            seq: 0,
+            at_ms,
+            kind: kind.to_owned(),
+            layer: None,
+            tenant: String::new(),
+            key: String::new(),
+            route: String::new(),
+            provider: "p".to_owned(),
+            model: "m".to_owned(),
+            purpose: None,
+            request: String::new(),
+            attempt: Some(AttemptId(attempt).to_string()),
+            pictures: 1,
+            reserved_usd: Usd::ZERO,
+            spent_usd: Usd::from_pico(spent),
+            suspense_usd: Usd::ZERO,
+            saved_usd: Usd::ZERO,
+            unpriced: false,
+        }
+    }
+
+    #[test]
+    fn attempts_stand_where_their_last_row_leaves_them() {
+        let events = vec![
+            // It began long ago: when it was resolved says nothing of when it was made.
+            event(1, 5, "resolve", 7),
+            event(2, 10, "reserve", 0),
+            event(3, 11, "reserve", 0),
+            event(4, 12, "reserve", 0),
+            event(5, 13, "reserve", 0),
+            event(6, 14, "reserve", 0),
+            event(2, 20, "settle", 4),
+            event(3, 21, "release", 0),
+            event(4, 22, "suspend", 0),
+            event(5, 23, "suspend", 0),
+            event(4, 90, "resolve", 3),
+            event(5, 91, "resolve", 0),
+        ];
+        let standing: Vec<_> =
+            known(&[], events).into_iter().map(|known| (known.id.0, known.at_ms, known.standing)).collect();
+        assert_eq!(
+            standing,
+            [
+                (2, 10, Standing::Billed(Usd::from_pico(4))),
+                (3, 11, Standing::Unbilled),
+                (4, 12, Standing::Billed(Usd::from_pico(3))),
+                (5, 13, Standing::Unbilled),
+                (6, 14, Standing::UnderWay),
+            ]
+        );
+    }
 }
