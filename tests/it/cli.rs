@@ -82,6 +82,7 @@ fn check_names_each_fault_with_its_line() {
     let folder = Folder::new();
     let zeros = "0".repeat(64);
     let twice = format!("[keys.a]\nhash = 'blake3:{zeros}'\n\n[keys.b]\nhash = 'blake3:{zeros}'\n");
+    let budget = |budget: &str| format!("[keys.a]\nhash = 'blake3:{zeros}'\nbudget = {{ {budget} }}\n");
     let week = format!("[keys.a]\nhash = 'blake3:{zeros}'\nbudget = {{ usd = '5', per = 'week' }}\n");
     for (text, line, says) in [
         ("[server]\nlisten = 'nowhere'\n", 2, "socket address"),
@@ -127,6 +128,15 @@ fn check_names_each_fault_with_its_line() {
         ("[keys.web]\nhash = 'hunter2'\n", 1, "mimeo keys new web"),
         (&twice, 4, "same hash"),
         (&week, 3, "`month`"),
+        (&budget("per = 'day'"), 1, "keys.a: a budget says how much"),
+        (&budget("usd = '-0.01', per = 'day'"), 1, "keys.a: a budget cannot be negative"),
+        (&budget("usd = '1'"), 3, "`per`"),
+        (&budget("usd = 'much', per = 'day'"), 3, "`much`"),
+        (&budget("pictures = -1, per = 'day'"), 3, "-1"),
+        ("\n[providers.sandbox.budget]\nusd = '-1'\nper = 'day'\n", 2, "cannot be negative"),
+        ("\n\n[[routes.r.budget]]\nper = 'day'\n[routes.r]\ncandidates = ['sandbox/draft']\n", 5, "says how much"),
+        ("\n[tenants.shop]\nbudget = { usd = '1', per = 'day' }\n", 2, "no key belongs to this tenant"),
+        ("\n\n[[tenants.shop.budget]]\nusd = '1'\nper = 'day'\n", 3, "no key belongs to this tenant"),
         ("\n[render]\ntemplates = '/no/such'\n", 2, "/no/such"),
     ] {
         std::fs::write(folder.0.join("bad.toml"), text).expect("written");

@@ -11,6 +11,7 @@
 )]
 
 mod books;
+mod budgets;
 mod cache;
 mod cli;
 #[expect(dead_code, reason = "nothing reads `storage.url`, `blobs.url` and `shared.url` yet")]
@@ -24,6 +25,7 @@ mod layers;
 mod money;
 mod overload;
 mod proxy;
+mod reconcile;
 mod replicas;
 mod retention;
 mod sdk;

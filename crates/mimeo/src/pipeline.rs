@@ -565,8 +565,14 @@ impl Purse {
         Ok(())
     }
 
-    /// Puts back what a call did not cost.
+    /// Puts back what was taken for a call that cost nothing.
     fn put_back(&mut self, price: Price) {
-        self.spent = self.spent - price.known().unwrap_or(Usd::ZERO);
+        self.settle(price, Price::FREE);
+    }
+
+    /// Puts what a call did cost in the place of what was taken for it.
+    fn settle(&mut self, price: Price, cost: Price) {
+        let taken = price.known().unwrap_or(Usd::ZERO);
+        self.spent += cost.known().unwrap_or(taken) - taken;
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Common, Failure, Outcome, print, print_json, table::table};
+use super::{Common, Failure, Outcome, print, print_json, reconcile, table::table};
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::config::Environment;
 use crate::domain::{AttemptId, Price, Usd};
@@ -73,6 +73,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Settle what is in suspense from a provider's usage export
+    Reconcile(reconcile::Arguments),
 }
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
@@ -85,6 +87,10 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
             open(&common, environment)?.resolve(attempt, billed).await?;
             eprintln!("{attempt} is settled at ${billed}");
             Ok(())
+        }
+        Some(Command::Reconcile(arguments)) => {
+            let ledger = open(&arguments.common, environment)?;
+            reconcile::run(arguments, &ledger).await
         }
     }
 }
@@ -190,6 +196,7 @@ async fn suspense(common: &Common, environment: &Environment, json: bool) -> Out
     });
     print(&table(&["attempt", "at", "model", "tenant", "up to", "why"], rows, &[4]))?;
     eprintln!("Look it up in the provider's own usage, then: mimeo ledger resolve ATTEMPT --billed USD (or --release)");
+    eprintln!("Or all at once from its usage export: mimeo ledger reconcile FILE --provider NAME");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod generate;
 mod keys;
 mod ledger;
 mod providers;
+mod reconcile;
 mod render;
 mod serve;
 mod table;

@@ -67,11 +67,15 @@ fn line_of_offset(text: &str, offset: usize) -> usize {
 }
 
 fn line_of_entry(text: &str, section: &str, name: Option<&str>) -> Option<usize> {
-    let heads = match name {
-        Some(name) => ["", "\"", "'"].map(|quote| format!("[{section}.{quote}{name}{quote}]")).to_vec(),
-        None => vec![format!("[{section}]")],
+    let line_of = |heads: &[String]| {
+        let is_one = |line: &str| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()));
+        text.lines().position(is_one).map(|at| at + 1)
     };
-    text.lines().position(|line| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()))).map(|at| at + 1)
+    let Some(name) = name else { return line_of(&[format!("[{section}]")]) };
+    let entries = ["", "\"", "'"].map(|quote| format!("{section}.{quote}{name}{quote}"));
+    line_of(&entries.clone().map(|entry| format!("[{entry}]")))
+        // Nothing but tables below it, such as [keys.web.budget] or [[keys.web.budget]].
+        .or_else(|| line_of(&entries.map(|entry| [format!("[{entry}."), format!("[[{entry}.")]).concat()))
 }
 
 /// All faults, in the order of the file's sections.

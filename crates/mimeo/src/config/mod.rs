@@ -401,7 +401,7 @@ pub struct Key {
     /// The most that this key may spend. Reserved before each call, never overrun.
     #[serde(default)]
     pub budget: Budgets,
-    /// True may see all tenants' ledger rows.
+    /// True may see all tenants' ledger rows, and all budgets.
     #[serde(default)]
     pub admin: bool,
 }

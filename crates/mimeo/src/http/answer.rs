@@ -142,13 +142,16 @@ pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
         Price::Unknown => put("x-mimeo-cost", "unknown"),
     }
     put("x-mimeo-saved-usd", &answer.saved.to_string());
-    answer.warnings.iter().for_each(|warning| put("x-mimeo-warning", warning));
     if answer.simulated {
         put("x-mimeo-simulated", "true");
     }
     if !answer.timings.is_empty() {
         let phases: Vec<String> = answer.timings.iter().map(|(phase, ms)| format!("{phase};dur={ms:.2}")).collect();
         put("server-timing", &phases.join(", "));
+    }
+    // One line each: several budgets may be overrun at once.
+    for warning in answer.warnings.iter().filter_map(|warning| HeaderValue::from_str(warning).ok()) {
+        headers.append("x-mimeo-warning", warning);
     }
 }
 

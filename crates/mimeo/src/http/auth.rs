@@ -9,12 +9,12 @@ use crate::config;
 use crate::domain::{Caller, Digest};
 use crate::error::{Error, Kind, Result};
 
-/// A caller, and whether all tenants' ledger rows are shown.
+/// A caller, and whether all tenants' ledger rows and all budgets are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Who calls.
     pub caller: Caller,
-    /// True if this key sees the ledger of every tenant.
+    /// True if this key sees the ledger of every tenant and every budget.
     pub admin: bool,
 }
 

@@ -2,11 +2,12 @@
 //! ([`answer`], [`stream`], [`kept`], [`media`]). What happens between is [`crate::pipeline`].
 //!
 //! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
-//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`]) → [`load`] →
+//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`], [`budgets`]) → [`load`] →
 //! [`upload`] → [`wire`] → the pipeline → [`answer`] or [`stream`].
 
 pub mod answer;
 pub mod auth;
+mod budgets;
 mod caching;
 pub mod failure;
 mod fields;
@@ -97,6 +98,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/ledger", get(ledger::report))
+        .route("/v1/budgets", get(budgets::list))
         .route("/media/{id}", get(picture))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::{Millis, rfc3339};
 use crate::config::{self, Budget, Config, Period};
-use crate::domain::{Price, Usd};
+use crate::domain::{Caller, Price, Usd};
 use crate::error::{Error, Kind};
 use crate::store::{Allowance, BudgetLimit, BudgetUse, Scope, Subject};
 
@@ -67,21 +67,28 @@ impl Budgets {
 
     /// What a call about `subject` must fit in at `now`.
     pub fn applicable(&self, subject: &Subject, now: Millis) -> Vec<Applicable> {
-        let scopes = [
-            (Scope::Key, &subject.api_key),
-            (Scope::Tenant, &subject.tenant),
-            (Scope::Route, &subject.route),
-            (Scope::Provider, &subject.provider),
-        ];
+        self.of_scopes(
+            &[
+                (Scope::Key, &subject.api_key),
+                (Scope::Tenant, &subject.tenant),
+                (Scope::Route, &subject.route),
+                (Scope::Provider, &subject.provider),
+            ],
+            now,
+        )
+    }
+
+    /// Those of a caller's key and of its tenant at `now`.
+    pub fn of_caller(&self, caller: &Caller, now: Millis) -> Vec<Applicable> {
+        self.of_scopes(&[(Scope::Key, &caller.key), (Scope::Tenant, &caller.tenant)], now)
+    }
+
+    fn of_scopes(&self, scopes: &[(Scope, &String)], now: Millis) -> Vec<Applicable> {
         if self.0.is_empty() {
             return Vec::new();
         }
-        let of = |(scope, name): (Scope, &String)| self.0.get_key_value(&(scope, name.clone()));
-        scopes
-            .into_iter()
-            .filter_map(of)
-            .flat_map(|((scope, name), budgets)| limits(*scope, name, budgets, now))
-            .collect()
+        let of = |(scope, name): &(Scope, &String)| self.0.get_key_value(&(*scope, (*name).clone()));
+        scopes.iter().filter_map(of).flat_map(|((scope, name), budgets)| limits(*scope, name, budgets, now)).collect()
     }
 
     /// All of them at `now`.
@@ -144,49 +151,51 @@ impl Applicable {
     }
 
     /// What the caller of a call that only overruns a soft budget is told.
-    pub fn warning(&self, used: BudgetUse) -> String {
+    pub fn warning(&self, used: BudgetUse, subject: &Subject, expected: Price) -> String {
+        if self.is_unpriced(expected) {
+            return format!("A soft budget cannot be kept. {}", unpriced(&self.limit, subject));
+        }
         format!("Over a soft budget: {}, before this request.", self.state(used))
+    }
+
+    /// True if nobody knows the price of what is to fit in a limit in money.
+    fn is_unpriced(&self, expected: Price) -> bool {
+        expected == Price::Unknown && matches!(self.limit.allowance, Allowance::Usd(_))
     }
 
     /// What the caller of a call that does not fit is told.
     pub fn refusal(&self, used: BudgetUse, subject: &Subject, expected: Price, now: Millis) -> Error {
-        let Price::Known(price) = expected else {
-            if matches!(self.limit.allowance, Allowance::Usd(_)) {
-                return unpriced(&self.limit, subject);
-            }
-            return self.overrun(used, &format!("This makes up to {} pictures", subject.pictures), now);
-        };
+        if self.is_unpriced(expected) {
+            let message = unpriced(&self.limit, subject);
+            return Error::new(Kind::OverBudget, message).code("price_unknown");
+        }
+        let price = expected.known().unwrap_or(Usd::ZERO);
         let wanted = match self.limit.allowance {
             Allowance::Usd(_) => format!("This may cost up to ${price}"),
             Allowance::Pictures(_) => format!("This makes up to {} pictures", subject.pictures),
         };
-        self.overrun(used, &wanted, now)
-    }
-
-    fn overrun(&self, used: BudgetUse, wanted: &str, now: Millis) -> Error {
-        let resets = match self.resets_ms {
+        // What does not fit in an untouched budget is not to be waited for.
+        let never = self.limit.is_overrun(BudgetUse::default(), expected, subject.pictures);
+        let resets_ms = self.resets_ms.filter(|_| !never);
+        let resets = match resets_ms {
+            _ if never => "It is more than the whole budget.".to_owned(),
             Some(at) => format!("It resets at {}.", rfc3339(at)),
             None => "It does not reset.".to_owned(),
         };
         let mut error = Error::new(Kind::OverBudget, format!("{wanted}, and {}. {resets}", self.state(used)));
-        let wait = self.resets_ms.and_then(|at| u64::try_from(at - now).ok());
-        error.retry_after = wait.map(Duration::from_millis);
+        error.retry_after = resets_ms.and_then(|at| u64::try_from(at - now).ok()).map(Duration::from_millis);
         error
     }
 }
 
-fn unpriced(limit: &BudgetLimit, subject: &Subject) -> Error {
+fn unpriced(limit: &BudgetLimit, subject: &Subject) -> String {
     let Subject { provider, model, .. } = subject;
-    Error::new(
-        Kind::OverBudget,
-        format!(
-            "Nobody knows what {provider}/{model} costs, and the {} `{}` has a budget. Set providers.{provider}.prices, \
-             or use a model with a known price.",
-            limit.scope.name(),
-            limit.name,
-        ),
+    format!(
+        "Nobody knows what {provider}/{model} costs, and the {} `{}` has a budget. Set providers.{provider}.prices, or \
+         use a model with a known price.",
+        limit.scope.name(),
+        limit.name,
     )
-    .code("price_unknown")
 }
 
 const fn word(period: Period) -> &'static str {

@@ -5,6 +5,7 @@
 //! this room and the store writes money.
 
 mod budgets;
+pub mod reconcile;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub use budgets::{BudgetListing, Budgets};
 
 use crate::clock::{Clock, Millis, rfc3339};
-use crate::domain::{AttemptId, Call, Delivered, Price, RequestId, Usd};
+use crate::domain::{AttemptId, Call, Caller, Delivered, Price, RequestId, Usd};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     BudgetLimit, LedgerEvent, LedgerQuery, LedgerReport, NewAttempt, OpenAttempt, Reserved, Saving, Scope, Store,
@@ -74,8 +75,14 @@ impl Ledger {
         let (subject, expected) = (attempt.subject.clone(), attempt.expected);
         Ok(match self.store.begin_attempt(attempt, now).await? {
             Reserved::Yes { term, warnings } => {
-                let say = |(position, used)| budgets.get(position).map(|b: &budgets::Applicable| b.warning(used));
-                Reservation::Granted { term, warnings: warnings.into_iter().filter_map(say).collect() }
+                let budget = |(position, used)| budgets.get(position).map(|budget| (budget, used));
+                let overrun = warnings.into_iter().filter_map(budget);
+                let warnings: Vec<String> =
+                    overrun.map(|(budget, used)| budget.warning(used, &subject, expected)).collect();
+                for warning in &warnings {
+                    tracing::warn!(request = %subject.request, "{warning}");
+                }
+                Reservation::Granted { term, warnings }
             }
             Reserved::UnderWay => Reservation::UnderWay,
             Reserved::Landed => Reservation::Landed,
@@ -98,7 +105,18 @@ impl Ledger {
     /// # Errors
     /// The database fails.
     pub async fn budgets(&self) -> Result<Vec<BudgetListing>> {
-        let budgets = self.budgets.all(self.clock.now());
+        self.listed(self.budgets.all(self.clock.now())).await
+    }
+
+    /// The budgets of the caller's key and of its tenant, and what is used of them.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn budgets_of(&self, caller: &Caller) -> Result<Vec<BudgetListing>> {
+        self.listed(self.budgets.of_caller(caller, self.clock.now())).await
+    }
+
+    async fn listed(&self, budgets: Vec<budgets::Applicable>) -> Result<Vec<BudgetListing>> {
         let limits: Vec<BudgetLimit> = budgets.iter().map(|budget| budget.limit.clone()).collect();
         let used = self.store.budget_use(limits).await?;
         Ok(budgets.iter().zip(used).map(|(budget, used)| budget.listing(used)).collect())

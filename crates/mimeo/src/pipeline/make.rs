@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 
-use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse};
+use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
 use crate::attempt::{Attempt, Ended, Errand, Made};
 use crate::cache::Pool;
 use crate::clock::Millis;
@@ -130,6 +130,7 @@ impl Pipeline {
             }
             let fault = match result? {
                 Called::Pictures(pictures) => {
+                    so_far.purse.settle(price, total(&pictures));
                     asked.pictures.extend(pictures);
                     continue;
                 }
@@ -143,8 +144,10 @@ impl Pipeline {
                     (true, error.message.clone(), error)
                 }
                 Called::Fault(fault, error) => {
-                    if !fault.kind.may_have_billed() {
-                        so_far.purse.put_back(price);
+                    match fault.billed {
+                        Some(billed) => so_far.purse.settle(price, billed),
+                        None if fault.kind.may_have_billed() => {}
+                        None => so_far.purse.put_back(price),
                     }
                     let may_go_on = fault.kind.may_fail_over()
                         || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
