@@ -166,6 +166,7 @@ impl Attempts {
                 return Err(error);
             }
         };
+        let mut intended = Instant::now();
         let _pass = match passed {
             Some(pass) => pass,
             None => {
@@ -176,12 +177,10 @@ impl Attempts {
                     let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
                     return Ok(Made::Attempt(Box::new(attempt)));
                 };
+                intended = Instant::now();
                 match self.store.mark_sending(id, term, self.clock.now()).await {
                     Ok(true) => pass,
-                    Ok(false) => {
-                        let why = format!("{id} is not this process' any more; nothing was sent");
-                        return Err(Error::internal("attempt", why));
-                    }
+                    Ok(false) => return Err(given_up(id)),
                     Err(error) => {
                         self.abandon(id, subject, expected);
                         return Err(error.into());
@@ -190,6 +189,12 @@ impl Attempts {
             }
         };
         failpoint!("attempt::after_intent");
+        // Frozen since then? The others may have given this process up, and told whoever asks that it may have been
+        // sent. It was not, and is not now.
+        if intended.elapsed() > self.store.heartbeat() && !self.store.mark_sending(id, term, self.clock.now()).await? {
+            self.note_late(id, "it was never sent: its process was frozen before it could be".to_owned()).await;
+            return Err(given_up(id));
+        }
         drop(seat);
         let _calling = room.call();
         let sending = Instant::now();
@@ -291,6 +296,12 @@ impl Attempts {
             }
         });
     }
+}
+
+fn given_up(id: AttemptId) -> Error {
+    let message = "This gateway was silent for too long and was given up by the others before the call was sent. It was \
+                   not sent; try again.";
+    Error::new(Kind::Unavailable, message).context("attempt", id)
 }
 
 impl Attempt {

@@ -302,7 +302,11 @@ impl Pipeline {
             if count == 0 {
                 return Ok(Landed { is_joined, ..Landed::of(pool.pictures) });
             }
-            match self.make(order, count, lead, pool).await? {
+            // Asked before the account's limits are, so that who only waits takes no turn there.
+            let is_made_elsewhere =
+                self.store.is_shared() && order.is_joinable() && self.store.is_under_way(order.key).await?;
+            let making = if is_made_elsewhere { Making::UnderWay } else { self.make(order, count, lead, pool).await? };
+            match making {
                 Making::Made(landed) => return Ok(landed),
                 Making::UnderWay => self.follow(order.key).await?,
                 Making::Landed => {}
@@ -316,6 +320,7 @@ impl Pipeline {
     /// looks again by itself. What a process that is gone was making is ended here as soon as may be.
     async fn follow(&self, key: Digest) -> Result<()> {
         let mut hints = self.shared.hints();
+        let mut pause = LOOK_AGAIN;
         while self.store.is_under_way(key).await? {
             let landed = async {
                 loop {
@@ -327,8 +332,10 @@ impl Pipeline {
                     }
                 }
             };
-            if tokio::time::timeout(LOOK_AGAIN, landed).await.is_err() {
+            if tokio::time::timeout(pause, landed).await.is_err() {
                 self.store.recover(self.clock.now()).await?;
+                // Many may wait for long: the longer, the more seldom each of them asks.
+                pause = (pause * 5 / 4).min(LOOK_AGAIN * 5);
             }
         }
         Ok(())

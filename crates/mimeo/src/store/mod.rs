@@ -168,6 +168,11 @@ impl Store {
         if found == known { Ok(()) } else { Err(StoreError::OtherBlobs) }
     }
 
+    /// True if other machines may have the same store open.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
+    }
+
     /// The data folder.
     pub fn path(&self) -> &Path {
         &self.path
