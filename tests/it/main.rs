@@ -19,6 +19,7 @@ mod crash;
 mod delivery;
 mod engines;
 mod front_door;
+mod hostile;
 mod idempotency;
 mod layers;
 mod money;
