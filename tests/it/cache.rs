@@ -397,3 +397,90 @@ async fn a_purge_is_noticed() {
     assert!(bytes > 0);
     assert_eq!(blobs(&world.data()).len(), 2, "what is purged leaves the disk");
 }
+
+/// I12: what means the same is one picture, however it is spelled, and what does not is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_equal_meaning_is_one_picture_and_no_other() {
+    const SAME: &str = "hit";
+    const OTHER: &str = "miss";
+    let pairs = [
+        (SAME, r#"{"model": "sandbox/draft", "prompt": "P"}"#, r#"{"prompt": "P", "model": "sandbox/draft"}"#),
+        (SAME, r#"{"model": "sandbox/draft", "prompt": "P"}"#, r#"{"model":"sandbox/draft","prompt":"P","n":1}"#),
+        (SAME, r#"{"model": "sandbox/draft", "prompt": "P"}"#, r#"{"model":"sandbox/draft","prompt":" P\n"}"#),
+        (
+            SAME,
+            r#"{"model": "sandbox/draft", "prompt": "P kite"}"#,
+            r#"{"model":"sandbox/draft","prompt":"P k\u0069te"}"#,
+        ),
+        (SAME, r#"{"model": "sandbox/draft", "prompt": "P é"}"#, r#"{"model":"sandbox/draft","prompt":"P e\u0301"}"#),
+        (
+            SAME,
+            r#"{"model": "sandbox/draft", "prompt": "P", "steps": 20, "seed": 7}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "steps": 2e1, "seed": 7.0}"#,
+        ),
+        // The model's defaults, spelled out.
+        (
+            SAME,
+            r#"{"model": "sandbox/draft", "prompt": "P"}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "size": "1024x1024", "output_format": "png"}"#,
+        ),
+        (
+            SAME,
+            r#"{"model": "openai/gpt-image-2", "prompt": "P", "quality": "low", "size": "1024x1024"}"#,
+            r#"{"model": "openai/gpt-image-2", "prompt": "P", "quality": "low", "size": "1024x1024",
+                "output_format": "png", "output_compression": null}"#,
+        ),
+        // What is about the answer and not about the picture.
+        (
+            SAME,
+            r#"{"model": "sandbox/draft", "prompt": "P", "response_format": "url", "user": "ann"}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "response_format": "b64_json", "user": "ben", "explain": true}"#,
+        ),
+        (OTHER, r#"{"model": "sandbox/draft", "prompt": "P a"}"#, r#"{"model": "sandbox/draft", "prompt": "P A"}"#),
+        (OTHER, r#"{"model": "sandbox/draft", "prompt": "P"}"#, r#"{"model": "sandbox/standard", "prompt": "P"}"#),
+        (
+            OTHER,
+            r#"{"model": "sandbox/draft", "prompt": "P", "size": "64x32"}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "size": "32x64"}"#,
+        ),
+        (
+            OTHER,
+            r#"{"model": "sandbox/draft", "prompt": "P", "seed": 9007199254740992}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "seed": 9007199254740993}"#,
+        ),
+        (
+            OTHER,
+            r#"{"model": "sandbox/draft", "prompt": "P"}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "seed": 0}"#,
+        ),
+        (
+            OTHER,
+            r#"{"model": "sandbox/draft", "prompt": "P", "seed": 20}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "steps": 20}"#,
+        ),
+        (
+            OTHER,
+            r#"{"model": "sandbox/draft", "prompt": "P"}"#,
+            r#"{"model": "sandbox/draft", "prompt": "P", "output_format": "webp"}"#,
+        ),
+        (
+            OTHER,
+            r#"{"model": "openai/gpt-image-2", "prompt": "P", "quality": "low", "size": "1024x1024"}"#,
+            r#"{"model": "openai/gpt-image-2", "prompt": "P", "quality": "medium", "size": "1024x1024"}"#,
+        ),
+    ];
+    let world = World::new().await;
+    let ask = |text: &str, index: usize| {
+        // Each pair has a prompt of its own, so that none meets another's picture.
+        let body = text.replacen("P", &format!("pair {index}"), 1);
+        let request = world.client.post(format!("{}/v1/images/generations", world.gateway.url));
+        crate::world::reply(request.header("content-type", "application/json").body(body))
+    };
+    let mut bills = 0;
+    for (index, (meant, one, two)) in pairs.into_iter().enumerate() {
+        assert_eq!(ask(one, index).await.expect(200).cache(), "miss", "{one}");
+        assert_eq!(ask(two, index).await.expect(200).cache(), meant, "{one} and {two}");
+        bills += if meant == SAME { 1 } else { 2 };
+    }
+    assert_eq!(world.book().await.len(), bills);
+}

@@ -20,6 +20,7 @@ mod crash;
 mod delivery;
 mod engines;
 mod front_door;
+mod hostile;
 mod idempotency;
 mod layers;
 mod money;

@@ -257,6 +257,41 @@ async fn i16_postgres_may_restart_while_a_picture_is_made() {
     cluster.until_ledger(|ledger| ledger["reserved_usd"] == "0" && ledger["suspense_usd"] == "0").await;
 }
 
+/// PostgreSQL away in the middle of two calls, for longer than anybody waits for it: when it is there again, what was
+/// made is settled and stored, and what was only set aside is given back. No process has to end for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_postgres_away_for_long_leaves_nothing_open() {
+    let config =
+        "[providers.narrow]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\nlimits = { concurrent = 1 }\n";
+    let cluster = Cluster::of(1).proxied().lease(600).config(config).start();
+    let way = &cluster.replicas[0].proxies.as_ref().expect("proxies").postgres;
+    let narrow = |prompt: &str| json!({ "model": "narrow/draft", "prompt": prompt, "size": "64x64" });
+    let ask = |body: &Value| {
+        let url = format!("{}/v1/images/generations", cluster.replicas[0].gateway.url);
+        let request = cluster.client.post(url).header("content-type", "application/json").body(body.to_string());
+        tokio::spawn(crate::world::reply(request))
+    };
+    let (calling, waiting) = (narrow("a stork [[latency=4000]]"), narrow("an egret"));
+    let first = ask(&calling);
+    cluster.until(|stats| stats["in_flight"] == 1).await;
+    // Its money is set aside, and it waits for its turn.
+    let second = ask(&waiting);
+    cluster.until_ledger(|ledger| ledger["reserved_usd"] == "0.004").await;
+    way.cut();
+    let delivered = first.await.expect("no panic").expect(200);
+    assert_eq!(delivered.body["mimeo"]["images"][0]["id"], Value::Null, "it is not stored yet");
+    assert_eq!(second.await.expect("no panic").expect(503).code(), "store_unavailable");
+    assert_eq!(cluster.stats().await["requests_seen"], 1, "what could not be written down was not sent");
+    way.mend();
+    cluster.until_ledger(|ledger| ledger["reserved_usd"] == "0").await;
+    let ledger = cluster.ledger();
+    assert_eq!((&ledger["spent_usd"], &ledger["suspense_usd"]), (&json!("0.002"), &json!("0")), "{ledger}");
+    let again = cluster.generate(0, calling).await.expect(200);
+    assert_eq!((again.cache(), again.pictures()), ("hit", delivered.pictures()));
+    assert_eq!(cluster.generate(0, waiting).await.expect(200).cache(), "miss");
+    assert_eq!(cluster.book().await.len(), 2);
+}
+
 /// Without PostgreSQL nothing is sent, and it is said at once what is wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_without_postgres_nothing_is_paid() {
@@ -282,7 +317,8 @@ async fn i16_a_bucket_that_is_away_costs_no_second_picture() {
     ways(0).cut();
     let first = cluster.generate(0, kite("a mill")).await.expect(200);
     ways(0).mend();
-    let second = cluster.generate(1, kite("a mill")).await.expect(200);
+    let second = tokio::time::timeout(Duration::from_secs(60), cluster.generate(1, kite("a mill")));
+    let second = second.await.expect("the first does not leave it waiting").expect(200);
     assert_eq!((second.cache(), second.pictures()), ("join", first.pictures()));
     assert_eq!(cluster.book().await.len(), 1);
 }
