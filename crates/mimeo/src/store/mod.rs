@@ -4,6 +4,7 @@
 //! method that writes returns after its commit. Every picture row, entry and sum is asked for with its
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
+mod address;
 mod attempts;
 mod blobs;
 mod entries;
@@ -19,6 +20,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::{BadDatabaseAddress, DatabaseAddress};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
