@@ -9,7 +9,7 @@ use postgres::config::Host;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is not the address of a PostgreSQL: write postgres://USER:PASSWORD@HOST:5432/NAME. Special characters of a \
-     password are written as %XX"
+     password are written as %XX; sslmode is disable, prefer or require, and certificates are always checked"
 )]
 pub struct BadDatabaseAddress;
 
