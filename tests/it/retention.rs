@@ -123,6 +123,50 @@ async fn what_a_killed_process_leaves_behind_is_collected() {
     assert_eq!(world.generate(kept).await.expect(200).cache(), "hit");
 }
 
+/// A share that is not mounted, or a wrong `blobs.url`: nothing is paid again because of it, and nothing is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_the_wrong_blobs_is_refused() {
+    let mut world = World::new().await;
+    let kite = json!({ "model": "sandbox/draft", "prompt": "kite", "size": "64x64" });
+    world.generate(kite.clone()).await.expect(200);
+    let mine = world.data().join("blobs");
+    for path in blobs(&mine) {
+        let file = std::fs::File::options().write(true).open(path).expect("it is there");
+        file.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)).expect("its time is set");
+    }
+    let configure = |name: &str, folder: &Path| {
+        let text = format!("[blobs]\nurl = 'file://{}'\n", folder.display());
+        std::fs::write(world.folder.0.join(name), text).expect("written");
+    };
+    configure("unmounted.toml", &world.folder.0.join("share"));
+    configure("foreign.toml", &mine);
+
+    // This database, and an empty folder.
+    for command in [&["cache", "verify"][..], &["cache", "collect"], &["serve", "--listen", "127.0.0.1:0"]] {
+        let (code, _, err) = world.run(&[command, &["--config", "unmounted.toml"]].concat());
+        assert_eq!(code, 1, "{command:?}: {err}");
+        assert!(err.contains("mounted") && err.contains("share"), "{command:?}: {err}");
+    }
+    // Another database, and this one's folder.
+    let other = world.folder.0.join("other");
+    std::fs::create_dir(&other).expect("made");
+    let data = ["--data", other.to_str().expect("a path of letters")];
+    for command in ["verify", "collect"] {
+        let (code, _, err) = world.run(&[&["cache", command, "--config", "foreign.toml"], &data[..]].concat());
+        assert_eq!(code, 1, "{command}: {err}");
+        assert!(err.contains("another database"), "{command}: {err}");
+    }
+    assert_eq!(blobs(&mine).len(), 1, "nothing was deleted");
+    world.restart();
+    assert_eq!(world.generate(kite).await.expect(200).cache(), "hit");
+
+    // Who wants to start with an empty folder can.
+    let (code, _, err) = world.run(&["cache", "purge", "--all"]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = world.run(&["cache", "verify", "--config", "unmounted.toml"]);
+    assert_eq!(code, 0, "{err}");
+}
+
 /// Killed over and over while pictures come, are replaced and go: whatever something leads to is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_led_to_is_ever_deleted() {

@@ -25,7 +25,7 @@ use crate::providers::{Catalogue, Registry, Shape};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
-use crate::store::{Store, StoreError};
+use crate::store::{DatabaseAddress, Store, StoreError};
 
 /// A checked configuration, with everything that can be made of it without touching the world.
 #[derive(Debug)]
@@ -300,15 +300,17 @@ impl App {
     }
 }
 
+/// What to do with an address that is a secret.
+const HIDE_PASSWORD: &str =
+    "holds a password, and secrets are not written here: say url = { env = \"NAME\" } or { file = \"PATH\" }";
+
 /// Where the configured Redis is.
 fn redis(settings: &config::Shared, environment: &Environment) -> Result<Option<Address>, String> {
     let Some(url) = &settings.url else { return Ok(None) };
     let text = url.resolve(environment).map_err(|why| format!("is not known: {why}"))?;
     let address = Address::parse(text.reveal()).map_err(|bad| bad.to_string())?;
     if address.has_password() && matches!(url, TextRef::Here(_)) {
-        return Err("holds a password, and secrets are not written here: say url = { env = \"NAME\" } or \
-                    { file = \"PATH\" }"
-            .to_owned());
+        return Err(HIDE_PASSWORD.to_owned());
     }
     Ok(Some(address))
 }
@@ -326,10 +328,16 @@ fn settings(shared: &config::Shared) -> Settings {
 /// Where the database is, if it is on a server.
 ///
 /// # Errors
-/// The place where the configuration says that the address is holds none.
+/// The place where the configuration says that the address is holds none, or a password stands in the file.
 pub fn storage_url(config: &Config, environment: &Environment, file: &Path) -> Result<Option<Secret>, ConfigFault> {
-    let resolved = config.storage.url.as_ref().map(|url| url.resolve(environment)).transpose();
-    resolved.map_err(|missing| ConfigFault::file(file, format!("storage.url: {missing}")))
+    let Some(url) = &config.storage.url else { return Ok(None) };
+    let fault = |message: String| ConfigFault::file(file, format!("storage: url {message}"));
+    let text = url.resolve(environment).map_err(|why| fault(format!("is not known: {why}")))?;
+    let address = DatabaseAddress::parse(text.reveal()).map_err(|bad| fault(bad.to_string()))?;
+    if address.has_password() && matches!(url, TextRef::Here(_)) {
+        return Err(fault(HIDE_PASSWORD.to_owned()));
+    }
+    Ok(Some(text))
 }
 
 /// True if a provider of the simulated shape has no address, and so is to run in this process.

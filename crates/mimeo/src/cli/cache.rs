@@ -87,7 +87,9 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         None => list(arguments.list, environment).await,
         Some(Command::List(listing)) => list(listing, environment).await,
         Some(Command::Verify { common, json }) => {
-            let found = common.store(environment)?.verify().await?;
+            let store = common.store(environment)?;
+            store.check_blobs().await?;
+            let found = store.verify().await?;
             if json {
                 print_json(&found)?;
             } else {
@@ -104,7 +106,10 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         Some(Command::Collect { common, older_than, dry_run, json }) => {
             let grace = std::time::Duration::from_secs(older_than.saturating_mul(3600));
             let now = crate::clock::Clock::System.now();
-            let found = common.store(environment)?.collect(grace, now, dry_run).await?;
+            let store = common.store(environment)?;
+            // To another database, all that this one leads to would seem to lead nowhere.
+            store.check_blobs().await?;
+            let found = store.collect(grace, now, dry_run).await?;
             if json {
                 return print_json(&found);
             }

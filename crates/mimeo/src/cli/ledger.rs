@@ -67,7 +67,7 @@ enum Command {
         /// The attempt, as `mimeo ledger suspense` shows it
         attempt: AttemptId,
         /// It was billed this many US dollars
-        #[arg(long, required_unless_present = "release", conflicts_with = "release")]
+        #[arg(long, value_name = "USD", required_unless_present = "release", conflicts_with = "release")]
         billed: Option<Usd>,
         /// It was not billed
         #[arg(long)]

@@ -38,7 +38,10 @@ fn query(uri: &Uri, identity: &Identity) -> Result<LedgerQuery> {
         match name.as_str() {
             "group_by" => {
                 query.group_by = Some(value.parse().map_err(|_| {
-                    Error::bad(&name, "Invalid 'group_by': expected provider, model, tenant, key, purpose or day.")
+                    Error::bad(
+                        &name,
+                        "Invalid 'group_by': expected provider, model, tenant, key, route, purpose or day.",
+                    )
                 })?);
             }
             "since" => query.since_ms = Some(moment(&name, &value)?),

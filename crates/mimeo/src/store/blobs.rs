@@ -210,6 +210,24 @@ impl Blobs {
         futures_util::stream::once(check).filter_map(std::future::ready).chain(found.filter_map(listed)).boxed()
     }
 
+    /// Where it is, as messages name it.
+    pub fn place(&self) -> String {
+        self.0.place.to_string()
+    }
+
+    /// True if nobody has used the place yet: it has no mark.
+    ///
+    /// # Errors
+    /// The place cannot be reached or does not let us read.
+    pub async fn is_unmarked(&self) -> Result<bool, BlobError> {
+        self.0.check_folder(folder::FIRST).await?;
+        match self.0.store.head(&self.0.root.clone().join(MARK)).await {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(self.0.place.fault(&error)),
+        }
+    }
+
     /// Says which store this is: reads the mark in it, or puts `ours` there if there is none. All who ask
     /// get the same answer, whoever comes first.
     ///

@@ -4,6 +4,7 @@
 //! method that writes returns after its commit. Every picture row, entry and sum is asked for with its
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
+mod address;
 mod attempts;
 mod blobs;
 mod entries;
@@ -19,6 +20,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::{BadDatabaseAddress, DatabaseAddress};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
@@ -77,6 +79,16 @@ pub enum StoreError {
          the place that it was used with, or an empty one"
     )]
     OtherBlobs,
+    /// The place of the blobs is empty, and the index leads to some.
+    #[error(
+        "the pictures that this database leads to are not in {place}: without them, all would be paid for again. If it \
+         is a folder, see that it is mounted; else name the place that it was used with. To start again without \
+         pictures, run `mimeo cache purge --all` first"
+    )]
+    BlobsAbsent {
+        /// Where they should be.
+        place: String,
+    },
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
@@ -150,20 +162,27 @@ impl Store {
     /// be lost, and would be paid for again.
     ///
     /// # Errors
-    /// They are others, or something cannot be reached.
+    /// They are others or none, or something cannot be reached.
     pub async fn check_blobs(&self) -> Result<(), StoreError> {
         let fresh = i64::from_le_bytes((crate::domain::id::random() as u64).to_le_bytes()).saturating_abs();
-        let known = self
+        let (known, has_blobs) = self
             .engine
             .write(move |sql| {
+                let has_mark = sql.first("SELECT 1 FROM meta WHERE name = 'blob_store'", &[])?.is_some();
+                let has_blobs = has_mark && sql.first("SELECT 1 FROM blobs LIMIT 1", &[])?.is_some();
                 sql.execute(
                     "INSERT INTO meta (name, value) VALUES ('blob_store', ?1) ON CONFLICT (name) DO NOTHING",
                     &values![fresh],
                 )?;
-                sql.first("SELECT value FROM meta WHERE name = 'blob_store'", &[])?.map_or(Ok(fresh), |row| row.int(0))
+                let row = sql.first("SELECT value FROM meta WHERE name = 'blob_store'", &[])?;
+                Ok((row.map_or(Ok(fresh), |row| row.int(0))?, has_blobs))
             })
             .await?;
         let known = u128::from(known.unsigned_abs());
+        // A share that is not mounted is an empty folder. Only the first who comes may mark an empty place.
+        if has_blobs && self.blobs.is_unmarked().await? {
+            return Err(StoreError::BlobsAbsent { place: self.blobs.place() });
+        }
         let found = self.blobs.identity(known).await?;
         if found == known { Ok(()) } else { Err(StoreError::OtherBlobs) }
     }

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::address::DatabaseAddress;
 use super::sql::{Row, Sql, SqlError, Value};
 use crate::clock::Millis;
 
@@ -79,11 +80,9 @@ struct Connection {
 impl Postgres {
     /// Connects and brings the schema up to date. Blocks, so not for a thread of the runtime.
     pub(super) fn open(url: &str) -> Result<Postgres, StoreError> {
-        let mut config: Config = url.parse().map_err(|error: postgres::Error| {
-            // The parser's own words may quote the text, and the text holds a password.
-            StoreError::Database(format!("storage.url is not a PostgreSQL address ({})", reason(&error)))
-        })?;
-        let place = place(&config);
+        let address = DatabaseAddress::parse(url).map_err(|bad| StoreError::Database(format!("storage.url {bad}")))?;
+        let place = format!("PostgreSQL at {address}");
+        let mut config = address.into_config();
         let session = config.get_options().map_or_else(|| SESSION.to_owned(), |own| format!("{SESSION} {own}"));
         config
             .options(&session)
@@ -186,7 +185,14 @@ impl Pool {
             Some(tls) => self.config.connect(tls.clone()),
             None => self.config.connect(NoTls),
         };
-        Ok(Connection { client: client.map_err(classify)?, statements: HashMap::new() })
+        let client = client.map_err(|error| match classify(error) {
+            SqlError::Failed(why) => SqlError::Failed(format!(
+                "{}: {why}. Correct storage.url, or create that user and database on the server",
+                self.place
+            )),
+            passing => passing,
+        })?;
+        Ok(Connection { client, statements: HashMap::new() })
     }
 
     fn take(&self) -> Result<Connection, SqlError> {
@@ -380,17 +386,6 @@ fn reason(error: &postgres::Error) -> String {
         Some(said) => said.message().to_owned(),
         None => std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
     }
-}
-
-fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(postgres::config::Host::Tcp(host)) => host.clone(),
-        #[cfg(unix)]
-        Some(postgres::config::Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    format!("PostgreSQL at {host}:{port}")
 }
 
 fn secure() -> Option<tokio_postgres_rustls::MakeRustlsConnect> {

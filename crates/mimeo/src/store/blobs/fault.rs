@@ -63,6 +63,12 @@ impl fmt::Debug for Place {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
 impl Place {
     pub(super) fn folder(path: &Path) -> Self {
         Place { shown: path.display().to_string(), bucket: None }
