@@ -166,9 +166,15 @@ async fn healthz() -> Response {
 }
 
 /// It can also work: it is neither full nor stopping, and its store can be read.
+/// How long the store may take to answer a gateway that is ready.
+const READY_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
 async fn readyz(State(edge): State<Arc<Edge>>) -> Result<Response, Failure> {
     edge.load.ready()?;
-    edge.pipeline.ready().await?;
+    // Who asks wants to know now: the store itself is more patient.
+    tokio::time::timeout(READY_WITHIN, edge.pipeline.ready()).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Unavailable, "The gateway's store does not answer.").code("store_unavailable"))
+    })?;
     Ok(Json(json!({ "status": "ready" })).into_response())
 }
 
