@@ -41,6 +41,10 @@ soak *ARGUMENTS:
     cargo build --release --locked
     cargo run --release --locked --bin soak -- {{ARGUMENTS}}
 
+# What to drop when the cache is full: the policy beside others, in dollars saved, on generated traces.
+eviction *ARGUMENTS:
+    cargo run --release --locked -p mimeo-bench --bin eviction -- {{ARGUMENTS}}
+
 # Write the pages that are made from the code.
 docs:
     cargo run --locked -- reference config > docs/config.md
