@@ -1,7 +1,7 @@
 //! A purge takes what it names and nothing else, and everybody hears of it.
 
 use mimeo::domain::Digest;
-use mimeo::store::{EntryWrite, PurgeFilter, Refusal, Store};
+use mimeo::store::{BlobRead, EntryWrite, PurgeFilter, Refusal, Store};
 
 use super::{Database, NOW, entry, key, on_both, picture};
 
@@ -10,6 +10,7 @@ on_both!(
     a_purge_is_heard_of_by_all,
     two_purges_at_once_take_everything_once,
     a_purge_takes_as_much_as_there_is,
+    bytes_that_another_key_leads_to_stay,
 );
 
 /// Five pictures that differ in what a purge may ask for, and their refusals.
@@ -131,5 +132,29 @@ async fn a_purge_takes_as_much_as_there_is(database: Database) {
     assert_eq!(left(&database), ([1, 1, 1, 2], 2));
     for (table, rest) in [("pictures", 5), ("blobs", 5), ("entries", 5), ("trash", 0)] {
         assert_eq!(database.count(table), rest, "{table}");
+    }
+}
+
+/// The same content under two keys: whichever way one of them goes, the bytes stay for the other.
+async fn bytes_that_another_key_leads_to_stay(database: Database) {
+    let (one, other) = (database.open(), database.open());
+    for is_evicted in [false, true] {
+        let content = format!("evicted: {is_evicted}");
+        let (gone, kept) = (key(&format!("{content}, gone")), key(&format!("{content}, kept")));
+        let doomed = picture(&one, &content, None).await;
+        let id = doomed.row.id;
+        one.put_free(vec![doomed], Some(entry(gone)), NOW).await.unwrap();
+        let same = picture(&other, &content, None).await;
+        other.put_free(vec![same], Some(entry(kept)), NOW).await.unwrap();
+        if is_evicted {
+            one.evict(vec![id], NOW).await.unwrap();
+        } else {
+            let filter = PurgeFilter { key: Some(gone), ..PurgeFilter::default() };
+            assert_eq!(one.purge(filter, NOW).await.unwrap(), 1);
+        }
+        assert!(other.lookup(gone, NOW, None).await.unwrap().pictures.is_empty());
+        let found = other.lookup(kept, NOW, None).await.unwrap().pictures;
+        assert_eq!(found.len(), 1, "{content}");
+        assert_eq!(other.blobs.get(&found[0].name).await.unwrap(), BlobRead::Found(content.into()));
     }
 }
