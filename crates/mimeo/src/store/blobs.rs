@@ -221,9 +221,9 @@ impl Blobs {
     /// The place cannot be reached or does not let us read.
     pub async fn is_unmarked(&self) -> Result<bool, BlobError> {
         self.0.check_folder(folder::FIRST).await?;
-        match self.0.store.head(&self.0.root.clone().join(MARK)).await {
+        match self.0.store.get(&self.0.root.clone().join(MARK)).await {
             Ok(_) => Ok(false),
-            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error @ object_store::Error::NotFound { .. }) if !self.0.place.lacks_bucket(&error) => Ok(true),
             Err(error) => Err(self.0.place.fault(&error)),
         }
     }

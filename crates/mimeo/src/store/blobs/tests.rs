@@ -158,10 +158,12 @@ async fn contract(ground: &Ground) {
     }
 
     // Sixteen who come at once agree on the identity, and so does everybody after them.
+    assert_eq!(blobs.is_unmarked().await, Ok(true));
     let answers = futures_util::future::join_all((1..=16).map(|ours| blobs.identity(ours))).await;
     let id = answers[0].clone().unwrap();
     assert!((1..=16).contains(&id) && answers.iter().all(|answer| *answer == Ok(id)), "{answers:?}");
     assert_eq!(blobs.identity(99).await, Ok(id));
+    assert_eq!(blobs.is_unmarked().await, Ok(false));
     assert_eq!(ground.read(MARK).await, format!("{id:032x}").as_bytes());
 
     // The list has all of them and nothing else, with their lengths and times.
@@ -278,6 +280,7 @@ async fn all_errors(blobs: &Blobs) -> Vec<BlobError> {
         blobs.get(&name).await.unwrap_err(),
         blobs.remove(&name).await.unwrap_err(),
         blobs.list().next().await.unwrap().unwrap_err(),
+        blobs.is_unmarked().await.unwrap_err(),
         blobs.identity(7).await.unwrap_err(),
     ]
 }
