@@ -34,6 +34,8 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen"))
     })?;
+    // Whoever reads that it listens may rely on it: what keeps it from serving is said before.
+    app.recover().await?;
     let address = listener.local_addr()?;
     let mut signals = Signals::heed()?;
     eprintln!("listening on http://{address}");
