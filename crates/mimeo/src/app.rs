@@ -204,12 +204,12 @@ impl App {
         Ok(())
     }
 
-    /// Serves `listener` until it is asked to stop. From then on pictures are still given out and health is told, but no
-    /// image request is let in, until everything under way is answered, or until there is no time left for that.
+    /// Everything that may keep a gateway from serving: the blobs are looked at, what dead processes left open is
+    /// ended, and the background work begins. Who says that it listens says so after this.
     ///
     /// # Errors
-    /// The store fails at the start.
-    pub async fn serve(self, listener: TcpListener, stop: Stop) -> Result<Ended, StoreError> {
+    /// The store fails, or its blobs are others.
+    pub async fn begin(&self) -> Result<(), StoreError> {
         self.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
@@ -217,7 +217,12 @@ impl App {
             settings: self.config.cache.clone(),
             clock: self.clock.clone(),
         };
-        duties.begin(&self.duties, &self.stop).await?;
+        duties.begin(&self.duties, &self.stop).await
+    }
+
+    /// Serves `listener`, after [`App::begin`], until it is asked to stop. From then on pictures are still given out and health is told, but no
+    /// image request is let in, until everything under way is answered, or until there is no time left for that.
+    pub async fn serve(self, listener: TcpListener, stop: Stop) -> Ended {
         let server = &self.config.server;
         let edge = Arc::new(Edge {
             pipeline: Arc::clone(&self.pipeline),
@@ -257,7 +262,7 @@ impl App {
         };
         let (ended, ()) = tokio::join!(ending, serving);
         self.rest().await;
-        Ok(ended)
+        ended
     }
 
     /// Waits for paid work under way, as long as configured, and for the last commit.

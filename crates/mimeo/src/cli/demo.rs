@@ -78,6 +78,7 @@ async fn tour(arguments: &Arguments, data: &Path, colors: bool) -> Outcome {
     let blueprint =
         Blueprint::draw(config, &Environment::default(), Path::new("demo.toml")).map_err(Failure::Config)?;
     let app = App::open(blueprint, Clock::System)?;
+    app.begin().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}", listener.local_addr()?);
     let pipeline = std::sync::Arc::clone(&app.pipeline);
@@ -96,7 +97,7 @@ async fn tour(arguments: &Arguments, data: &Path, colors: bool) -> Outcome {
         Signals::heed()?.next().await;
     }
     stop.asked.cancel();
-    serving.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    serving.await.map_err(|error| failed(&error))?;
     sandbox.stop().await;
     outcome
 }

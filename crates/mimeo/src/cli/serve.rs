@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
         Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen"))
     })?;
     // Whoever reads that it listens may rely on it: what keeps it from serving is said before.
-    app.recover().await?;
+    app.begin().await?;
     let address = listener.local_addr()?;
     let mut signals = Signals::heed()?;
     eprintln!("listening on http://{address}");
@@ -44,7 +44,7 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     }
     let stop = Stop::default();
     let ended = tokio::select! {
-        ended = app.serve(listener, stop.clone()) => ended?,
+        ended = app.serve(listener, stop.clone()) => ended,
         // Never ends by itself: the gateway does, when it is told to.
         never = async {
             signals.next().await;
