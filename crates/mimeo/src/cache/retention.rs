@@ -80,14 +80,15 @@ impl Retention {
         let mut excess = store.stored_bytes().await?.saturating_sub(self.limit);
         let mut gone = 0;
         while excess > 0 {
-            let mut sample = store.sample((CANDIDATES * BATCH) as u32, now.saturating_sub(YOUNG_MS)).await?;
+            let sample = store.sample((CANDIDATES * BATCH) as u32, now.saturating_sub(YOUNG_MS)).await?;
             let wanted = sample.len().div_ceil(CANDIDATES);
-            {
+            let mut judged: Vec<(f64, Kept)> = {
                 let learned = lock(&self.learned);
-                sample.sort_by(|a, b| learned.worth(&life(a), now).total_cmp(&learned.worth(&life(b), now)));
-            }
+                sample.into_iter().map(|kept| (learned.worth(&life(&kept), now), kept)).collect()
+            };
+            judged.sort_by(|(a, _), (b, _)| a.total_cmp(b));
             let mut victims = Vec::with_capacity(wanted);
-            for kept in sample.iter().take(wanted) {
+            for (_, kept) in judged.iter().take(wanted) {
                 if excess == 0 {
                     break;
                 }

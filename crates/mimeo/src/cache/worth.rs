@@ -24,7 +24,7 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::Millis;
 
@@ -90,8 +90,8 @@ pub struct Life {
 
 /// What was learned from all requests. It can be stored, so that a restart does not begin with nothing. The names are
 /// not stored with it; see [`Learned::recall`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Learned {
     names: HashMap<u64, Past>,
     room: usize,
@@ -362,11 +362,18 @@ struct Stored {
 
 const CLASSES: [usize; 3] = [COUNTS, PACES, AGES];
 
-impl From<Learned> for Stored {
-    fn from(learned: Learned) -> Self {
+impl Serialize for Learned {
+    /// By hand, because a derived one would copy all names first, only to leave them out.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Stored::from(self).serialize(serializer)
+    }
+}
+
+impl From<&Learned> for Stored {
+    fn from(learned: &Learned) -> Self {
         let places = learned.seen.iter().flatten().enumerate().filter(|(_, seen)| seen.time >= 1.0);
         let seen = places.map(|(place, seen)| (place, seen.hits, seen.time.round())).collect();
-        Stored { classes: CLASSES, seen, prices: learned.prices }
+        Stored { classes: CLASSES, seen, prices: learned.prices.clone() }
     }
 }
 
