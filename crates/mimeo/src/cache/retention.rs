@@ -1,6 +1,6 @@
 //! Keeps the stored pictures within a bound: what is worth least goes (see [`super::worth`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::worth::{CANDIDATES, Learned, Life, NAMES, Past};
@@ -11,7 +11,9 @@ use crate::store::{Kept, Store, StoreError, Uses};
 /// Pictures that go at once: so many lowest of so many times [`CANDIDATES`].
 const BATCH: usize = 8;
 
-/// A picture is not dropped before it is so old: somebody may just be fetching it.
+/// A picture is not dropped before it is so old: somebody may just be fetching it. Until then it is judged like
+/// all others, and if it is to go it has its place among those that go: else a burst of cheap pictures would
+/// drive out the dear ones that were there before.
 const YOUNG_MS: Millis = 10_000;
 
 /// The name under which what was learned is stored.
@@ -78,24 +80,30 @@ impl Retention {
             store.write_note(NOTE, learned.map_err(|error| StoreError::Database(error.to_string()))?).await?;
         }
         let mut excess = store.stored_bytes().await?.saturating_sub(self.limit);
-        let mut gone = 0;
+        let (mut gone, mut spared) = (0, HashSet::new());
         while excess > 0 {
-            let sample = store.sample((CANDIDATES * BATCH) as u32, now.saturating_sub(YOUNG_MS)).await?;
+            let sample = store.sample((CANDIDATES * BATCH) as u32).await?;
             let wanted = sample.len().div_ceil(CANDIDATES);
             let mut judged: Vec<(f64, Kept)> = {
                 let learned = lock(&self.learned);
-                sample.into_iter().map(|kept| (learned.worth(&life(&kept), now), kept)).collect()
+                let judge = |kept: Kept| (learned.worth(&life(&kept), now), kept);
+                sample.into_iter().filter(|kept| !spared.contains(&kept.id)).map(judge).collect()
             };
             judged.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-            let mut victims = Vec::with_capacity(wanted);
+            let (mut victims, mut later) = (Vec::with_capacity(wanted), 0);
             for (_, kept) in judged.iter().take(wanted) {
                 if excess == 0 {
                     break;
                 }
                 excess = excess.saturating_sub(kept.bytes);
-                victims.push(kept.id);
+                if kept.created_ms > now.saturating_sub(YOUNG_MS) {
+                    later += 1;
+                    spared.insert(kept.id);
+                } else {
+                    victims.push(kept.id);
+                }
             }
-            if victims.is_empty() {
+            if victims.is_empty() && later == 0 {
                 break;
             }
             gone += victims.len() as u64;

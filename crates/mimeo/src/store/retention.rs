@@ -45,6 +45,8 @@ pub struct Kept {
     pub cost: Price,
     /// How it was asked for.
     pub uses: Uses,
+    /// When it was made.
+    pub created_ms: Millis,
 }
 
 /// What [`Store::collect`] and [`Store::verify`] found.
@@ -73,8 +75,8 @@ impl Store {
             .await
     }
 
-    /// Pictures chosen at random, about `count` of them, made before `before`.
-    pub async fn sample(&self, count: u32, before: Millis) -> Result<Vec<Kept>, StoreError> {
+    /// Pictures chosen at random, about `count` of them.
+    pub async fn sample(&self, count: u32) -> Result<Vec<Kept>, StoreError> {
         // Ids are random, so whatever follows a random one is a random choice.
         let starts: Vec<[u8; 16]> =
             (0..count.div_ceil(STRETCH)).map(|_| crate::domain::id::random().to_be_bytes()).chain([[0; 16]]).collect();
@@ -84,8 +86,8 @@ impl Store {
                 for start in &starts {
                     let rows = sql.query(
                         "SELECT id, bytes, cost, asked, pace, used_ms, created_ms FROM pictures
-                         WHERE id >= ?1 AND created_ms < ?2 ORDER BY id LIMIT ?3",
-                        &values![*start, before, STRETCH],
+                         WHERE id >= ?1 ORDER BY id LIMIT ?2",
+                        &values![*start, STRETCH],
                     )?;
                     for row in &rows {
                         found.insert(row.bytes::<16>(0)?, kept(row)?);
@@ -271,5 +273,6 @@ fn kept(row: &Row) -> Result<Kept, SqlError> {
             pace_milli: row.int(4)?,
             used_ms: if used == 0 { row.int(6)? } else { used },
         },
+        created_ms: row.int(6)?,
     })
 }

@@ -10,19 +10,20 @@ use bytes::Bytes;
 
 use super::registry::{Catalogue, Registry};
 use super::{Job, Model, Provider};
-use crate::config::{Config, Environment};
 use crate::domain::{AttemptId, Digest, Fault, Format, Generated, ImageRequest, InputPicture, Picture, Progress};
+use crate::secret::Environment;
+use crate::settings;
 
 /// The key that every provider here has, if it has one.
 pub(super) const KEY: &str = "sk-very-secret-key-0123456789";
 
 /// The provider `x` by a record at an address, with further settings in TOML.
 pub(super) fn provider(record: &str, base_url: &str, settings: &str) -> Arc<Provider> {
-    let text = format!("[providers.x]\nrecord = \"{record}\"\nbase_url = \"{base_url}\"\n{settings}\n");
-    let config = Config::parse(&text, std::path::Path::new("mimeo.toml")).unwrap();
+    let text = format!("record = \"{record}\"\nbase_url = \"{base_url}\"\n{settings}\n");
+    let configured: BTreeMap<String, settings::Provider> = [("x".to_owned(), toml::from_str(&text).unwrap())].into();
     let variables = [("OPENAI_API_KEY".to_owned(), KEY.to_owned())];
     let environment: Environment = variables.into_iter().collect();
-    let registry = Registry::build(&config.providers, &environment, &Catalogue::embedded()).unwrap();
+    let registry = Registry::build(&configured, &environment, &Catalogue::embedded()).unwrap();
     Arc::clone(registry.provider("x").unwrap())
 }
 

@@ -11,9 +11,10 @@ use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
 use super::record::{Record, RecordFault, Scheme};
 use crate::clock::Clock;
-use crate::config::{self, Environment, Secret, SecretRef};
 use crate::net::Clients;
 use crate::pricing::Prices;
+use crate::secret::{Environment, Secret, SecretRef};
+use crate::settings;
 
 /// All known provider records, by name.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +90,7 @@ impl Registry {
     /// # Errors
     /// Every provider that is configured wrongly: its name, and what to do.
     pub fn build(
-        configured: &BTreeMap<String, config::Provider>,
+        configured: &BTreeMap<String, settings::Provider>,
         environment: &Environment,
         catalogue: &Catalogue,
     ) -> Result<Registry, Vec<(String, String)>> {
@@ -101,7 +102,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::build`].
     pub fn build_with(
-        configured: &BTreeMap<String, config::Provider>,
+        configured: &BTreeMap<String, settings::Provider>,
         environment: &Environment,
         catalogue: &Catalogue,
         clock: &Clock,
@@ -109,7 +110,7 @@ impl Registry {
     ) -> Result<Registry, Vec<(String, String)>> {
         let mut faults = Vec::new();
         let mut providers = BTreeMap::new();
-        let plain = config::Provider::default();
+        let plain = settings::Provider::default();
         let alone = catalogue
             .records()
             .filter(|record| !configured.contains_key(&record.name) && enables_itself(record, environment))
@@ -250,7 +251,7 @@ fn enables_itself(record: &Record, environment: &Environment) -> bool {
 
 fn provider(
     name: &str,
-    settings: &config::Provider,
+    settings: &settings::Provider,
     environment: &Environment,
     catalogue: &Catalogue,
     clock: &Clock,
@@ -303,7 +304,7 @@ fn provider(
     })
 }
 
-fn record_of(name: &str, settings: &config::Provider, catalogue: &Catalogue) -> Result<Arc<Record>, String> {
+fn record_of(name: &str, settings: &settings::Provider, catalogue: &Catalogue) -> Result<Arc<Record>, String> {
     let wanted = settings.record.as_deref().unwrap_or(name);
     if let Some(record) = catalogue.record(wanted) {
         return Ok(Arc::clone(record));
@@ -317,7 +318,7 @@ fn record_of(name: &str, settings: &config::Provider, catalogue: &Catalogue) -> 
     })
 }
 
-fn base_of(record: &Record, settings: &config::Provider) -> Result<Option<Url>, String> {
+fn base_of(record: &Record, settings: &settings::Provider) -> Result<Option<Url>, String> {
     if !record.shape.is_remote() {
         return Ok(None);
     }
@@ -334,7 +335,7 @@ fn base_of(record: &Record, settings: &config::Provider) -> Result<Option<Url>, 
     Ok(Some(url))
 }
 
-fn key_of(record: &Record, settings: &config::Provider, environment: &Environment) -> Result<Option<Secret>, String> {
+fn key_of(record: &Record, settings: &settings::Provider, environment: &Environment) -> Result<Option<Secret>, String> {
     if record.auth.scheme == Scheme::None {
         return match settings.api_key {
             Some(_) => Err(format!("{} takes no key; leave api_key out", record.title)),

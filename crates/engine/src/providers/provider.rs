@@ -15,9 +15,10 @@ use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::{openai, sandbox};
 use crate::clock::Clock;
-use crate::config::{Limits, Secret};
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, Progress};
 use crate::net::Clients;
+use crate::secret::Secret;
+use crate::settings::Limits;
 
 /// A provider account or server that can be called.
 pub struct Provider {

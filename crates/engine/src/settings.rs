@@ -1,0 +1,123 @@
+//! What an operator says of a provider's account: where it is, what it may do, what it may cost.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::domain::Usd;
+use crate::secret::SecretRef;
+
+/// A provider account or server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    /// The catalogue record to use. By default the one that is called like this provider.
+    pub record: Option<String>,
+    /// The provider's secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub api_key: Option<SecretRef>,
+    /// Base address, in place of the record's.
+    pub base_url: Option<String>,
+    /// How long one call may take, in seconds, in place of the record's.
+    pub timeout_s: Option<u32>,
+    /// Limits of the account.
+    pub limits: Limits,
+    /// What this account pays, in place of the record's prices.
+    pub prices: Option<Prices>,
+    /// Names of the models that are there, for servers whose models no record can know.
+    pub models: Vec<String>,
+    /// False takes the provider out without deleting its settings.
+    pub enabled: Option<bool>,
+    /// The most that may be spent on this account. A route then goes on with its next candidate.
+    pub budget: Budgets,
+}
+
+/// Limits of an account. Requests wait for their turn, but neither many nor long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls started per minute.
+    pub requests_per_minute: Option<u32>,
+    /// Calls under way at a time.
+    pub concurrent: Option<u32>,
+    /// Calls that wait for their turn at a time. By default four times `concurrent`, at least 16. Beyond, a route's
+    /// next candidate is asked, or the caller is sent away with 429 and `Retry-After`.
+    pub queue: Option<u32>,
+    /// The longest that a call may wait for its turn, in seconds. Who would wait longer is not let in.
+    pub max_wait_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { requests_per_minute: None, concurrent: None, queue: None, max_wait_s: 30 }
+    }
+}
+
+/// A flat price.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// US dollars per picture, exact.
+    pub usd_per_image: Usd,
+}
+
+/// Time over which a budget counts. Periods begin at midnight UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// From each full hour.
+    Hour,
+    /// From midnight UTC.
+    Day,
+    /// From the first of the month.
+    Month,
+    /// For ever.
+    Total,
+}
+
+/// The most that may be spent, in money, in pictures or in both.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// US dollars, exact.
+    pub usd: Option<Usd>,
+    /// Pictures that are paid for, whatever they cost. Pictures from the cache do not count.
+    pub pictures: Option<u64>,
+    /// Over which time.
+    pub per: Period,
+    /// True only warns when it is overrun: in the answer's `x-mimeo-warning` header and in the log.
+    #[serde(default)]
+    pub soft: bool,
+}
+
+/// One budget, or several that must all hold.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(with = "Vec<Budget>")]
+pub struct Budgets(pub Vec<Budget>);
+
+impl<'de> Deserialize<'de> for Budgets {
+    /// By hand, because a derived one does not say which of the two it did not understand, nor why.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Budgets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a budget such as { usd = \"200\", per = \"month\" }, or a list of budgets")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Budgets, A::Error> {
+                Budget::deserialize(MapAccessDeserializer::new(map)).map(|budget| Budgets(vec![budget]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Budgets, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Budgets)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
