@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, RequestBuilder, Response};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Body, RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault;
 use super::provider::{Job, Provider};
-use super::record::Scheme;
+use super::vars::expand_address;
 use crate::domain::{Fault, FaultKind};
 
 /// The answer to a call: its head is there, its body is still coming.
@@ -35,12 +35,14 @@ pub(super) async fn post(
     let not_sent = |message: &str| Fault::new(FaultKind::NotSent, message);
     let base = provider.base.as_ref().ok_or_else(|| not_sent("it has no address"))?;
     let client = provider.clients.for_base(base).map_err(|error| not_sent(&error.to_string()))?;
+    let path = expand_address(path, &provider.vars);
     let address = format!("{}{path}", base.as_str().trim_end_matches('/'));
     let request = body(client.post(address).headers(headers(provider, job)?)).build();
     let mut request = request.map_err(|error| {
         tracing::error!(provider = provider.name, error = %error.without_url(), "a call could not be put together");
         not_sent("the call could not be put together")
     })?;
+    provider.credentials.sign(&mut request, &provider.clients, &provider.clock).await?;
     let left = Arc::new(AtomicBool::new(false));
     if let Some(body) = request.body_mut().take() {
         *request.body_mut() = Some(Body::wrap(Watched { body, left: Arc::clone(&left) }));
@@ -48,7 +50,12 @@ pub(super) async fn post(
     let deadline = Instant::now() + provider.timeout;
     let seconds = provider.timeout.as_secs();
     match timeout_at(deadline, client.execute(request)).await {
-        Ok(Ok(response)) => Ok(Reply { response, deadline, seconds }),
+        Ok(Ok(response)) => {
+            if response.status() == StatusCode::UNAUTHORIZED {
+                provider.credentials.rejected(&provider.clock);
+            }
+            Ok(Reply { response, deadline, seconds })
+        }
         Ok(Err(error)) => Err(fault::of_transport(provider, error, left.load(Ordering::Acquire))),
         Err(_) if left.load(Ordering::Acquire) => Err(fault::too_late(seconds)),
         Err(_) => Err(not_sent("no connection came about in time")),
@@ -62,26 +69,7 @@ fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
         let name: HeaderName = name.parse().map_err(|_| bad(()))?;
         headers.insert(name, HeaderValue::from_str(&job.attempt.to_string()).map_err(|_| bad(()))?);
     }
-    if let Some((name, value)) = credentials(provider).map_err(|()| bad(()))? {
-        headers.insert(name, value);
-    }
     Ok(headers)
-}
-
-/// The header that carries the key, if there is one.
-pub(super) fn credentials(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, ()> {
-    let Some(key) = &provider.key else { return Ok(None) };
-    let auth = &provider.record.auth;
-    let (name, value) = match (auth.scheme, &auth.header) {
-        (Scheme::None, _) => return Ok(None),
-        (Scheme::Bearer, _) => (AUTHORIZATION, format!("Bearer {}", key.reveal())),
-        (Scheme::Header, Some(name)) => (name.parse().map_err(|_| ())?, key.reveal().to_owned()),
-        (Scheme::Header, None) => return Err(()),
-    };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| ())?;
-    // Keeps it out of every log of the HTTP library, and out of the HTTP/2 compression tables.
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
 }
 
 impl Reply {

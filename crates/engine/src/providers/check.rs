@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::model::{Model, Sizes, Status};
-use super::record::{Field, Record, ResultKind, Scheme, Shape};
+use super::record::{Field, Record, ResultKind, Shape};
 use crate::domain::{Operation, Size};
 
 /// A fault of a record: where, and what to do about it.
@@ -80,11 +80,13 @@ fn provider_fault(record: &Record) -> Option<(&'static str, String)> {
     if !(1..=3600).contains(&record.timeout_s) {
         return Some(("timeout_s", format!("timeout_s = {} is not between 1 and 3600", record.timeout_s)));
     }
-    if (record.auth.scheme == Scheme::Header) != record.auth.header.is_some() {
-        return Some(("[auth]", "auth.header names the header if, and only if, auth.scheme = \"header\"".to_owned()));
+    if let Some(message) = record.auth.fault(&record.vars) {
+        return Some(("[auth]", message));
     }
-    if record.auth.scheme == Scheme::None && record.auth.env.is_some() {
-        return Some(("[auth]", "auth.env is given, but auth.scheme = \"none\" sends no key".to_owned()));
+    let paths = [&record.base_url, &record.wire.generate, &record.wire.edit];
+    let paths = paths.into_iter().flatten().map(String::as_str);
+    if let Some(message) = super::vars::stranger(&record.vars, &["model"], paths) {
+        return Some(("[vars]", message));
     }
     if record.shape.is_remote() && record.wire.generate.is_none() && record.wire.edit.is_none() {
         return Some(("[wire]", "wire.generate and wire.edit are both missing: nothing can be called".to_owned()));

@@ -13,10 +13,12 @@
 //! | `sandbox` | the shape of the simulated provider's own API |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
+//! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | `fault` | what an error means for money |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
+pub mod auth;
 mod body;
 mod call;
 mod check;
@@ -32,6 +34,7 @@ pub mod record;
 pub mod registry;
 mod sandbox;
 mod sse;
+pub mod vars;
 #[cfg(test)]
 mod testing;
 

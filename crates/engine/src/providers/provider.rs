@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::Value;
 
+use super::auth::Credentials;
 use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
@@ -35,6 +36,9 @@ pub struct Provider {
     pub(super) open: Option<Arc<Model>>,
     pub(super) base: Option<Url>,
     pub(super) key: Option<Secret>,
+    pub(super) credentials: Credentials,
+    /// What the operator filled in for the record's vars.
+    pub(super) vars: BTreeMap<String, String>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,

@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use super::auth::{Auth, Scheme};
 pub use super::check::RecordFault;
 pub use super::model::{Bounds, Model, RangeOf, SizeRule, Sizes, Status};
+pub use super::vars::Var;
 
 /// A parsed and checked provider record.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -27,6 +29,9 @@ pub struct Record {
     pub simulated: bool,
     /// Base address without a slash at its end. Left out where only the operator can know it.
     pub base_url: Option<String>,
+    /// What the operator fills into addresses, paths and headers, where they hold `{name}`.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Var>,
     /// How calls are authenticated.
     #[serde(default)]
     pub auth: Auth,
@@ -89,33 +94,6 @@ impl Shape {
     pub const fn is_remote(self) -> bool {
         !matches!(self, Shape::Template)
     }
-}
-
-/// How calls are authenticated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Where the key goes.
-    pub scheme: Scheme,
-    /// The environment variable that the key is looked for in.
-    pub env: Option<String>,
-    /// The header that carries the key; only for `scheme = "header"`.
-    pub header: Option<String>,
-    /// True if it can be called without a key as well.
-    pub optional: bool,
-}
-
-/// Where the key goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// `Authorization: Bearer KEY`.
-    Bearer,
-    /// A header of its own.
-    Header,
-    /// There is no key.
-    #[default]
-    None,
 }
 
 /// Paths and habits of the wire.

@@ -6,8 +6,13 @@ fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn configured(text: &str) -> BTreeMap<String, config::Provider> {
-    config::Config::parse(text, std::path::Path::new("mimeo.toml")).unwrap().providers
+fn configured(text: &str) -> BTreeMap<String, settings::Provider> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Settings {
+        providers: BTreeMap<String, settings::Provider>,
+    }
+    toml::from_str::<Settings>(text).unwrap().providers
 }
 
 fn build(text: &str, variables: &[(&str, &str)]) -> Result<Registry, Vec<(String, String)>> {
