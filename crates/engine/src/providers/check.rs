@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::model::{Model, Sizes, Status};
 use super::record::{Field, Record, ResultKind, Shape};
+use super::webhook::Verifier;
 use crate::domain::{Operation, Size};
 
 /// A fault of a record: where, and what to do about it.
@@ -82,6 +83,9 @@ fn provider_fault(record: &Record) -> Option<(&'static str, String)> {
     }
     if let Some(message) = record.auth.fault(&record.vars) {
         return Some(("[auth]", message));
+    }
+    if let Some(message) = record.webhook.as_ref().and_then(|webhook| Verifier::of(webhook).err()) {
+        return Some(("[webhook]", message));
     }
     let paths = [&record.base_url, &record.wire.generate, &record.wire.edit];
     let paths = paths.into_iter().flatten().map(String::as_str);

@@ -14,6 +14,7 @@
 //! | `sandbox` | the shape of the simulated provider's own API |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
+//! | [`webhook`] | who calls back is the provider |
 //! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | `fault` | what an error means for money |
 //! | `download` | fetching pictures that come as addresses |
@@ -26,6 +27,7 @@ mod check;
 mod download;
 mod fault;
 pub mod fit;
+mod hex;
 pub mod lift;
 pub mod model;
 mod near;
@@ -34,6 +36,7 @@ pub mod provider;
 pub mod record;
 pub mod registry;
 pub mod watch;
+pub mod webhook;
 mod sandbox;
 mod sse;
 pub mod vars;

@@ -15,6 +15,7 @@ use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
+use super::webhook::{Delivery, Unverified, Verifier};
 use super::{openai, sandbox};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
@@ -38,6 +39,8 @@ pub struct Provider {
     pub(super) base: Option<Url>,
     pub(super) key: Option<Secret>,
     pub(super) credentials: Credentials,
+    pub(super) webhook: Option<Verifier>,
+    pub(super) webhook_secret: Option<Secret>,
     /// What the operator filled in for the record's vars.
     pub(super) vars: BTreeMap<String, String>,
     pub(super) clients: Clients,
@@ -213,6 +216,17 @@ impl Provider {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
+    }
+
+    /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an
+    /// account's own secret goes before it.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub async fn verify(&self, delivery: Delivery<'_>, told: Option<&Secret>) -> Result<(), Unverified> {
+        let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
+        let secret = self.webhook_secret.as_ref().or(told);
+        verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
     }
 
     fn today(&self) -> jiff::civil::Date {

@@ -13,6 +13,7 @@ pub use super::auth::{Auth, Scheme};
 pub use super::check::RecordFault;
 pub use super::model::{Bounds, Model, RangeOf, SizeRule, Sizes, Status};
 pub use super::vars::Var;
+pub use super::webhook::Webhook;
 
 /// A parsed and checked provider record.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -53,6 +54,8 @@ pub struct Record {
     /// Where pictures may be fetched from, if it answers with addresses.
     #[serde(default)]
     pub download: Download,
+    /// How it calls back when a job has ended, if it does.
+    pub webhook: Option<Webhook>,
     /// True if it serves models that no record can know; they are then as [`Record::default_model`] says.
     #[serde(default)]
     pub open_models: bool,

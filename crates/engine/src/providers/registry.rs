@@ -12,6 +12,7 @@ use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
 use super::record::{Record, RecordFault};
 use super::vars::{self, expand_address};
+use super::webhook::Verifier;
 use crate::clock::Clock;
 use crate::net::Clients;
 use crate::pricing::Prices;
@@ -299,6 +300,8 @@ fn provider(
         credentials: Credentials::of(&record, key.clone(), &vars)?,
         key,
         vars,
+        webhook: record.webhook.as_ref().map(Verifier::of).transpose()?,
+        webhook_secret: record.webhook.as_ref().and_then(|webhook| webhook.secret(environment)),
         limits: settings.limits,
         timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(record.timeout_s))),
         record,

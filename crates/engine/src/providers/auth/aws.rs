@@ -3,8 +3,6 @@
 //! By hand, with `ring`: the crate for it brings fourteen others, and what `object_store` has takes the time from the
 //! machine instead of from the clock.
 
-use std::fmt::Write;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Request;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac;
 
 use crate::clock::Millis;
+use crate::providers::hex;
 use crate::secret::Secret;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -54,8 +53,8 @@ impl Signer {
         let (canonical, names) = canonical(request)?;
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
         let statement =
-            format!("{ALGORITHM}\n{stamp}\n{scope}\n{}", hex(digest(&SHA256, canonical.as_bytes()).as_ref()));
-        let signature = hex(mac(self.key(date).as_ref(), &statement).as_ref());
+            format!("{ALGORITHM}\n{stamp}\n{scope}\n{}", hex::encode(digest(&SHA256, canonical.as_bytes()).as_ref()));
+        let signature = hex::encode(mac(self.key(date).as_ref(), &statement).as_ref());
         let id = &self.access_key_id;
         let value = format!("{ALGORITHM} Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");
         let mut value = HeaderValue::from_str(&value).map_err(unsendable)?;
@@ -96,7 +95,7 @@ fn canonical(request: &Request) -> Result<(String, String), &'static str> {
     for (name, value) in &headers {
         text.extend([name, ":", value, "\n"]);
     }
-    text.extend(["\n", &names, "\n", &hex(digest(&SHA256, body).as_ref())]);
+    text.extend(["\n", &names, "\n", &hex::encode(digest(&SHA256, body).as_ref())]);
     Ok((text, names))
 }
 
@@ -128,15 +127,6 @@ fn query(query: &str) -> String {
         .collect();
     pairs.sort();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
-}
-
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
