@@ -230,7 +230,7 @@ impl Error {
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
             // Billed for certain: there is nothing left to find out.
             FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,
-            FaultKind::BadAnswer | FaultKind::Unknown => Kind::OutcomeUnknown,
+            FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished => Kind::OutcomeUnknown,
         };
         let message = match fault.kind {
             FaultKind::BadAnswer if fault.billed.is_some() => format!(
@@ -238,7 +238,7 @@ impl Error {
                  Claim it back from the provider under {attempt}.",
                 fault.message
             ),
-            FaultKind::Unknown => format!(
+            FaultKind::Unknown | FaultKind::Unfinished => format!(
                 "{provider} did not tell how this ended ({}), and it may have billed it. Nothing was sent again. The \
                  reserved amount is in suspense under {attempt}: see `mimeo ledger suspense`.",
                 fault.message
@@ -257,7 +257,7 @@ impl Error {
             code: match fault.kind {
                 FaultKind::BadAnswer if fault.billed.is_some() => Some("unusable_answer".to_owned()),
                 // The kind's own code matters more than the provider's here.
-                FaultKind::Unknown | FaultKind::BadAnswer => None,
+                FaultKind::Unknown | FaultKind::Unfinished | FaultKind::BadAnswer => None,
                 _ => fault.code.clone(),
             },
             retry_after: fault.retry_after,

@@ -16,7 +16,7 @@ use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
 use super::webhook::{Delivery, Unverified, Verifier};
-use super::{openai, sandbox};
+use super::{exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
@@ -37,12 +37,12 @@ pub struct Provider {
     /// What models are like that are not in `models`, if such are served.
     pub(super) open: Option<Arc<Model>>,
     pub(super) base: Option<Url>,
+    /// What stands for the placeholders of the record.
+    pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
     pub(super) credentials: Credentials,
     pub(super) webhook: Option<Verifier>,
     pub(super) webhook_secret: Option<Secret>,
-    /// What the operator filled in for the record's vars.
-    pub(super) vars: BTreeMap<String, String>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
@@ -197,7 +197,9 @@ impl Provider {
         match self.record.shape {
             // Boxed, because each of them holds a whole HTTP exchange.
             Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
-            Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+            Shape::Exchange => Box::pin(exchange::submit(self, job, watch)).await,
+            Shape::SubmitPoll => Box::pin(poll::submit(self, job, watch)).await,
+            Shape::ComfyGraph => Err(Fault::new(FaultKind::Rejected, "graphs are not executed yet")),
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
@@ -210,9 +212,9 @@ impl Provider {
     /// # Errors
     /// As for [`Provider::submit`]; a shape without jobs has nothing to ask for.
     pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
-        let _ = (job, ticket, watch);
         match self.record.shape {
-            Shape::OpenaiImages | Shape::Sandbox | Shape::Template => {
+            Shape::SubmitPoll => Box::pin(poll::resume(self, job, ticket, watch)).await,
+            Shape::OpenaiImages | Shape::Exchange | Shape::ComfyGraph | Shape::Template => {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
@@ -227,6 +229,16 @@ impl Provider {
         let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
         let secret = self.webhook_secret.as_ref().or(told);
         verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
+    }
+
+    /// `text` with the record's vars filled in.
+    pub(super) fn expand(&self, text: &str) -> String {
+        vars::expand(text, &self.vars)
+    }
+
+    /// The address or path in `text` with the record's vars filled in.
+    pub(super) fn expand_address(&self, text: &str) -> String {
+        vars::expand_address(text, &self.vars)
     }
 
     fn today(&self) -> jiff::civil::Date {
