@@ -5,9 +5,9 @@ use std::fmt;
 
 use super::model::{Model, Sizes, Status};
 use super::record::{Record, Shape};
-use super::vars;
 use super::webhook::Verifier;
 use super::wiring::{Field, ResultKind, Wiring};
+use super::{comfy, vars};
 use crate::domain::{Operation, Size};
 
 /// A fault of a record: where, and what to do about it.
@@ -214,6 +214,13 @@ fn wiring_fault(record: &Record, wiring: &Wiring, model: &Model) -> Option<Strin
     let bare = |when: &&super::wiring::When| when.at.is_none() && when.header.is_none() && when.status.is_empty();
     if wiring.errors.when.iter().any(|when| bare(&when)) {
         return Some("an entry of errors.when has no condition: name a status, a header or a place".to_owned());
+    }
+    if shape == Shape::ComfyGraph {
+        if let Some(message) = comfy::fault(model) {
+            return Some(message);
+        }
+    } else if model.graph.is_some() {
+        return Some("it has a graph, which only shape = \"comfy-graph\" executes".to_owned());
     }
     let polls = shape == Shape::SubmitPoll;
     if polls != wiring.has_jobs() {
