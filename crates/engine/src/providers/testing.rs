@@ -129,6 +129,13 @@ impl Server {
         Server { url, seen, task }
     }
 
+    /// Ends it; its port answers nobody any more.
+    pub(super) async fn stop(mut self) {
+        self.task.abort();
+        // The end of the task is what closes the port.
+        let _ = (&mut self.task).await;
+    }
+
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
