@@ -10,11 +10,13 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::Value;
 
+use super::auth::Credentials;
 use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
-use super::{exchange, openai, poll};
+use super::webhook::{Delivery, Unverified, Verifier};
+use super::{exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
@@ -38,6 +40,9 @@ pub struct Provider {
     /// What stands for the placeholders of the record.
     pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
+    pub(super) credentials: Credentials,
+    pub(super) webhook: Option<Verifier>,
+    pub(super) webhook_secret: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
@@ -215,13 +220,25 @@ impl Provider {
         }
     }
 
-    /// `text` with the placeholders of the record filled in.
+    /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an
+    /// account's own secret goes before it.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub async fn verify(&self, delivery: Delivery<'_>, told: Option<&Secret>) -> Result<(), Unverified> {
+        let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
+        let secret = self.webhook_secret.as_ref().or(told);
+        verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
+    }
+
+    /// `text` with the record's vars filled in.
     pub(super) fn expand(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (name, value) in &self.vars {
-            text = text.replace(&format!("{{{name}}}"), value);
-        }
-        text
+        vars::expand(text, &self.vars)
+    }
+
+    /// The address or path in `text` with the record's vars filled in.
+    pub(super) fn expand_address(&self, text: &str) -> String {
+        vars::expand_address(text, &self.vars)
     }
 
     fn today(&self) -> jiff::civil::Date {
