@@ -237,3 +237,7 @@ fn merge(under: &mut toml::Value, over: &toml::Value) {
         (under, over) => *under = over.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "wiring_tests.rs"]
+mod tests;
