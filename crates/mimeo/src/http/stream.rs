@@ -115,7 +115,7 @@ async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sende
                     State::Succeeded(answer) => Ok(answer),
                     State::Failed(error) => Err(error),
                     // Only who does not want to wait is told so.
-                    State::Running => Err(ended_without_result()),
+                    State::Running | State::Cancelling => Err(ended_without_result()),
                 },
             ),
         },
