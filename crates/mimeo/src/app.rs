@@ -21,7 +21,7 @@ use crate::http::{Edge, EdgeOptions, Load};
 use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
-use crate::providers::{Catalogue, Registry, Shape};
+use crate::providers::{Catalogue, Registry};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
@@ -402,7 +402,7 @@ fn homeless(config: &Config) -> Vec<String> {
     let catalogue = Catalogue::embedded();
     let is_homeless = |name: &str, provider: &crate::config::Provider| {
         let record = provider.record.as_deref().unwrap_or(name);
-        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.shape == Shape::Sandbox)
+        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.simulated)
     };
     config.providers.iter().filter(|(name, p)| is_homeless(name, p)).map(|(name, _)| name.clone()).collect()
 }

@@ -236,7 +236,7 @@ impl Error {
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
             // Billed for certain: there is nothing left to find out.
             FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,
-            FaultKind::BadAnswer | FaultKind::Unknown => Kind::OutcomeUnknown,
+            FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished => Kind::OutcomeUnknown,
         };
         let message = match fault.kind {
             FaultKind::BadAnswer if fault.billed.is_some() => format!(
@@ -244,7 +244,7 @@ impl Error {
                  Claim it back from the provider under {attempt}.",
                 fault.message
             ),
-            FaultKind::Unknown => format!(
+            FaultKind::Unknown | FaultKind::Unfinished => format!(
                 "{provider} did not tell how this ended ({}), and it may have billed it. Nothing was sent again. The \
                  reserved amount is in suspense under {attempt}: see `mimeo ledger suspense`.",
                 fault.message
@@ -263,7 +263,7 @@ impl Error {
             code: match fault.kind {
                 FaultKind::BadAnswer if fault.billed.is_some() => Some("unusable_answer".to_owned()),
                 // The kind's own code matters more than the provider's here.
-                FaultKind::Unknown | FaultKind::BadAnswer => None,
+                FaultKind::Unknown | FaultKind::Unfinished | FaultKind::BadAnswer => None,
                 _ => fault.code.clone(),
             },
             retry_after: fault.retry_after,

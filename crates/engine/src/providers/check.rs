@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::model::{Model, Sizes, Status};
-use super::record::{Field, Record, ResultKind, Scheme, Shape};
+use super::record::{Record, Scheme, Shape};
+use super::wiring::{Field, ResultKind, Wiring};
 use crate::domain::{Operation, Size};
 
 /// A fault of a record: where, and what to do about it.
@@ -86,19 +87,9 @@ fn provider_fault(record: &Record) -> Option<(&'static str, String)> {
     if record.auth.scheme == Scheme::None && record.auth.env.is_some() {
         return Some(("[auth]", "auth.env is given, but auth.scheme = \"none\" sends no key".to_owned()));
     }
-    if record.shape.is_remote() && record.wire.generate.is_none() && record.wire.edit.is_none() {
-        return Some(("[wire]", "wire.generate and wire.edit are both missing: nothing can be called".to_owned()));
-    }
-    if let Some(path) = [&record.wire.generate, &record.wire.edit].into_iter().flatten().find(|p| !p.starts_with('/')) {
-        return Some(("[wire]", format!("the path \"{path}\" must begin with a slash")));
-    }
-    let fitting = match record.shape {
-        Shape::OpenaiImages => record.wire.result != ResultKind::Bytes,
-        Shape::Sandbox => record.wire.result == ResultKind::Bytes,
-        Shape::Template => true,
-    };
-    if !fitting {
-        return Some(("[wire]", format!("wire.result does not go with shape = \"{}\"", record.shape.name())));
+    let dialects = record.models.iter().chain(&record.default_model).filter_map(|model| model.dialect.as_ref());
+    if let Some(name) = dialects.into_iter().find(|name| !record.dialects.contains_key(*name)) {
+        return Some(("[[models]]", format!("dialect = \"{name}\" is none of its dialects")));
     }
     if record.open_models && record.default_model.is_none() {
         return Some(("open_models", "open_models = true needs a [default_model] to describe those models".to_owned()));
@@ -136,14 +127,21 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
         (Field::Image, edits),
         (Field::Mask, model.mask),
     ];
+    let wiring = &model.wiring;
     if record.shape.is_remote() {
-        if let Some((field, _)) = wires.iter().find(|(field, can)| *can && record.wire_name(*field).is_none()) {
-            return Some(format!("it is said to take {0}, but [fields] has no name for {0}", field.name()));
+        if let Some((field, _)) = wires.iter().find(|(field, can)| *can && wiring.place(*field).is_none()) {
+            return Some(format!("it is said to take {0}, but [fields] has no place for {0}", field.name()));
         }
-        let sized = record.wire_name(Field::Size).is_some()
-            || (record.wire_name(Field::Width).is_some() && record.wire_name(Field::Height).is_some());
+        let has = |field| wiring.place(field).is_some();
+        let sized = has(Field::Size) || has(Field::Ratio) || (has(Field::Width) && has(Field::Height));
         if model.sizes != Sizes::None && !sized {
-            return Some("it has sizes, but [fields] has a name neither for size nor for width and height".to_owned());
+            return Some(
+                "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height"
+                    .to_owned(),
+            );
+        }
+        if let Some(message) = wiring_fault(record.shape, wiring, model) {
+            return Some(message);
         }
     }
     if model.operations.is_empty() {
@@ -151,9 +149,6 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
     }
     if edits && model.max_inputs == 0 {
         return Some("it can edit, but max_inputs = 0".to_owned());
-    }
-    if edits && record.shape.is_remote() && record.wire.edit.is_none() {
-        return Some("it can edit, but wire.edit is missing".to_owned());
     }
     if model.max_n == 0 {
         return Some("max_n must be 1 or more".to_owned());
@@ -181,4 +176,48 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
         return Some("a range has its min above its max".to_owned());
     }
     model.prices.as_ref().and_then(crate::pricing::Prices::fault).map(|message| format!("prices.{message}"))
+}
+
+/// What is missing in the way one speaks to a model.
+fn wiring_fault(shape: Shape, wiring: &Wiring, model: &Model) -> Option<String> {
+    let needs = |operation: Operation| model.operations.contains(&operation);
+    if needs(Operation::Generate) && wiring.wire.generate.is_none() {
+        return Some("it can generate, but wire.generate is missing".to_owned());
+    }
+    if needs(Operation::Edit) && wiring.wire.edit.is_none() {
+        return Some("it can edit, but wire.edit is missing".to_owned());
+    }
+    let job = &wiring.job;
+    let paths = [&wiring.wire.generate, &wiring.wire.edit, &job.poll_path, &job.result_path, &job.cancel_path];
+    if let Some(path) = paths.into_iter().flatten().find(|path| !path.starts_with('/')) {
+        return Some(format!("the path \"{path}\" must begin with a slash"));
+    }
+    if model.max_n > 1 && wiring.place(Field::N).is_none() {
+        return Some("max_n is more than 1, but [fields] has no place for n".to_owned());
+    }
+    if wiring.wire.retry_after.iter().any(|source| source.header.is_some() == source.at.is_some()) {
+        return Some("an entry of wire.retry_after names a header or a place, and not both".to_owned());
+    }
+    if wiring.cost.as_ref().is_some_and(|cost| cost.header.is_none() && cost.at.is_none()) {
+        return Some("cost names neither a header nor a place".to_owned());
+    }
+    let bare = |when: &&super::wiring::When| when.at.is_none() && when.header.is_none() && when.status.is_empty();
+    if wiring.errors.when.iter().any(|when| bare(&when)) {
+        return Some("an entry of errors.when has no condition: name a status, a header or a place".to_owned());
+    }
+    let polls = shape == Shape::SubmitPoll;
+    if polls != wiring.has_jobs() {
+        return Some("job.id is for shape = \"submit-poll\", which needs it".to_owned());
+    }
+    if polls && job.poll.is_none() && job.poll_path.is_none() {
+        return Some("job.poll and job.poll_path are both missing: it cannot be asked for".to_owned());
+    }
+    if polls && job.status.is_some() && job.done.is_empty() {
+        return Some("job.done is empty: it would never end".to_owned());
+    }
+    let is_bytes = wiring.wire.result == ResultKind::Bytes;
+    if shape == Shape::OpenaiImages && is_bytes {
+        return Some("wire.result = \"bytes\" does not go with shape = \"openai-images\"".to_owned());
+    }
+    None
 }

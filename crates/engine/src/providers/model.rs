@@ -1,12 +1,14 @@
 //! What a model is, can do and costs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::wiring::Wiring;
 use crate::domain::request::Decimal;
 use crate::domain::{Format, Generated, ImageRequest, Operation, Price, Size};
 use crate::pricing::{Prices, Wanted};
@@ -23,6 +25,15 @@ pub struct Model {
     /// Other names that mean this model.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// What `{model}` stands for in paths, if not for the id.
+    pub path: Option<String>,
+    /// The dialect of the record that it is spoken to in, if not the record's own.
+    pub dialect: Option<String>,
+    /// The graph that it executes, in the server's API format; for `comfy-graph` only.
+    pub graph: Option<String>,
+    /// How one speaks to it: put together from the record when that is parsed.
+    #[serde(skip)]
+    pub wiring: Arc<Wiring>,
     /// Where it is in its life.
     #[serde(default)]
     pub status: Status,
@@ -250,6 +261,26 @@ impl Model {
         let quality = quality.or_else(|| self.default_text("quality"));
         let seconds = quality.and_then(|quality| self.p50_s.get(quality)).or_else(|| self.p50_s.values().max())?;
         Some(Duration::from_secs(u64::from(*seconds)))
+    }
+
+    /// How long a job can be asked for after it has ended.
+    pub fn keeps_jobs(&self) -> Duration {
+        Duration::from_secs(u64::from(self.wiring.job.keep_s.unwrap_or(3600)))
+    }
+
+    /// The ratio of a size, in whole numbers, as it is named on the wire.
+    pub(super) fn ratio_of(&self, width: u32, height: u32) -> (u32, u32) {
+        let (mut a, mut b) = (width.max(1), height.max(1));
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        (width / a, height / a)
+    }
+
+    /// The tier of a size, where the model has tiers.
+    pub(super) fn tier_of(&self, width: u32, height: u32) -> Option<&str> {
+        let _ = (width, height);
+        None
     }
 
     /// The title, or the id where there is none.

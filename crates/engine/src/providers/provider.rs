@@ -15,15 +15,12 @@ use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
-use super::{openai, sandbox};
+use super::{exchange, openai, poll};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
-
-/// How long a job can be asked for, where the record does not say it.
-const KEEPS_JOBS: Duration = Duration::from_secs(24 * 3600);
 
 /// A provider account or server that can be called.
 pub struct Provider {
@@ -39,6 +36,8 @@ pub struct Provider {
     /// What models are like that are not in `models`, if such are served.
     pub(super) open: Option<Arc<Model>>,
     pub(super) base: Option<Url>,
+    /// What stands for the placeholders of the record.
+    pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
@@ -194,7 +193,9 @@ impl Provider {
         match self.record.shape {
             // Boxed, because each of them holds a whole HTTP exchange.
             Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
-            Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+            Shape::Exchange => Box::pin(exchange::submit(self, job, watch)).await,
+            Shape::SubmitPoll => Box::pin(poll::submit(self, job, watch)).await,
+            Shape::ComfyGraph => Err(Fault::new(FaultKind::Rejected, "graphs are not executed yet")),
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
@@ -207,9 +208,9 @@ impl Provider {
     /// # Errors
     /// As for [`Provider::submit`]; a shape without jobs has nothing to ask for.
     pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
-        let _ = (job, ticket, watch);
         match self.record.shape {
-            Shape::OpenaiImages | Shape::Sandbox | Shape::Template => {
+            Shape::SubmitPoll => Box::pin(poll::resume(self, job, ticket, watch)).await,
+            Shape::OpenaiImages | Shape::Exchange | Shape::ComfyGraph | Shape::Template => {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
@@ -226,9 +227,13 @@ impl Provider {
         Ok(())
     }
 
-    /// How long a job can be asked for after it was accepted.
-    pub fn keeps_jobs(&self) -> Duration {
-        KEEPS_JOBS
+    /// `text` with the placeholders of the record filled in.
+    pub(super) fn expand(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in &self.vars {
+            text = text.replace(&format!("{{{name}}}"), value);
+        }
+        text
     }
 
     fn today(&self) -> jiff::civil::Date {

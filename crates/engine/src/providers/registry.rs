@@ -6,60 +6,16 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::catalogue::Catalogue;
 use super::model::Model;
 use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
-use super::record::{Record, RecordFault, Scheme};
+use super::record::{Record, Scheme};
 use crate::clock::Clock;
 use crate::net::Clients;
 use crate::pricing::Prices;
 use crate::secret::{Environment, Secret, SecretRef};
 use crate::settings;
-
-/// All known provider records, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Catalogue(BTreeMap<String, Arc<Record>>);
-
-/// The records that the binary carries: the only list of them outside their own files.
-const EMBEDDED: &[(&str, &str)] = &[
-    ("providers/openai.toml", include_str!("../../../../providers/openai.toml")),
-    ("providers/openai-compatible.toml", include_str!("../../../../providers/openai-compatible.toml")),
-    ("providers/sandbox.toml", include_str!("../../../../providers/sandbox.toml")),
-    ("providers/template.toml", include_str!("../../../../providers/template.toml")),
-];
-
-impl Catalogue {
-    /// The records that the binary carries. A test rules out that one of them is wrong; it would be missing.
-    pub fn embedded() -> Catalogue {
-        let mut catalogue = Catalogue::default();
-        for (file, text) in EMBEDDED {
-            if let Err(fault) = catalogue.add(text, file) {
-                tracing::error!(%fault, "a record of the catalogue is wrong, and left out");
-            }
-        }
-        catalogue
-    }
-
-    /// Adds a record, in place of one of the same name. `file` is for messages.
-    ///
-    /// # Errors
-    /// The record is wrong; the catalogue is as before.
-    pub fn add(&mut self, text: &str, file: &str) -> Result<(), RecordFault> {
-        let record = Record::parse(text, file)?;
-        self.0.insert(record.name.clone(), Arc::new(record));
-        Ok(())
-    }
-
-    /// The record of that name.
-    pub fn record(&self, name: &str) -> Option<&Arc<Record>> {
-        self.0.get(name)
-    }
-
-    /// All records, by name.
-    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.0.values()
-    }
-}
 
 /// A candidate of a route, resolved.
 #[derive(Clone, Debug)]
@@ -292,6 +248,7 @@ fn provider(
     Ok(Provider {
         name: name.to_owned(),
         base: base_of(&record, settings)?,
+        vars: BTreeMap::new(),
         key: key_of(&record, settings, environment)?,
         limits: settings.limits,
         timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(record.timeout_s))),

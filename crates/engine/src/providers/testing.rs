@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 
-use super::registry::{Catalogue, Registry};
+use super::catalogue::Catalogue;
+use super::registry::Registry;
 use super::{Job, Model, Provider};
 use crate::domain::{AttemptId, Digest, Fault, Format, Generated, ImageRequest, InputPicture, Picture, Progress};
 use crate::secret::Environment;

@@ -173,9 +173,11 @@ impl Attempt {
 pub fn is_last_word(fault: &Fault) -> bool {
     match fault.kind {
         FaultKind::Refused | FaultKind::Failed | FaultKind::BadAnswer | FaultKind::Cancelled => true,
-        // The provider does not know it any more.
-        FaultKind::Unknown => matches!(fault.status, Some(404 | 410)),
-        FaultKind::NotSent | FaultKind::Throttled | FaultKind::Rejected | FaultKind::Denied => false,
+        // Of a key that is not accepted, the operator can still find another.
+        FaultKind::Unknown => !matches!(fault.status, Some(401..=403)),
+        FaultKind::Unfinished | FaultKind::NotSent | FaultKind::Throttled | FaultKind::Rejected | FaultKind::Denied => {
+            false
+        }
     }
 }
 
@@ -200,12 +202,13 @@ mod tests {
             (FaultKind::Throttled, Some(429)),
             (FaultKind::Denied, Some(401)),
             (FaultKind::Rejected, Some(400)),
-            (FaultKind::Unknown, Some(502)),
-            (FaultKind::Unknown, None),
+            (FaultKind::Unknown, Some(401)),
+            (FaultKind::Unfinished, None),
         ] {
             assert!(!is_last_word(&fault(kind, status)), "{kind:?} {status:?}");
         }
-        assert!(is_last_word(&fault(FaultKind::Unknown, Some(404))));
+        // It is cancelled and perhaps billed, or the provider does not know it any more.
+        assert!(is_last_word(&fault(FaultKind::Unknown, None)));
     }
 
     #[test]

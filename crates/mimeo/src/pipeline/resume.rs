@@ -133,7 +133,7 @@ impl Pipeline {
             partials: order.call.stream,
         };
         let ticket = &held.ticket;
-        let keep = provider.keeps_jobs();
+        let keep = provider.timeout + model.keeps_jobs();
         let until = ticket.accepted_ms.saturating_add(Millis::try_from(keep.as_millis()).unwrap_or(Millis::MAX));
         let asking = async {
             let mut pause = PAUSE;
