@@ -187,7 +187,10 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
-                (around.tell)(Progress::Queued { position: None });
+                // Who streams from a model that shows unfinished pictures expects nothing else.
+                if job.model.partial_images == 0 {
+                    (around.tell)(Progress::Queued { position: None });
+                }
                 let wait = self.shared.pass(&provider.name, provider.limits);
                 let waited = tokio::select! {
                     biased;
