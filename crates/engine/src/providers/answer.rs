@@ -155,6 +155,10 @@ impl Answer {
             }
             return Err(fault);
         }
+        if self.withheld > 0 && self.billed.is_none() && job.model.wiring.billing.refused != Some(false) {
+            // The pictures that came are not all that was made.
+            return Ok(Generated { billed: self.bill(job).known(), ..self.into_generated() });
+        }
         Ok(self.into_generated())
     }
 

@@ -8,14 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::multipart::Form as Multipart;
-use reqwest::{Body, Method, Response, Url};
+use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault;
 use super::provider::{Job, Provider};
-use super::record::Scheme;
 use crate::domain::{Fault, FaultKind};
 
 /// The answer to a call: its head is there, its body is still coming.
@@ -79,16 +78,20 @@ pub(super) async fn send(
         tracing::error!(provider = provider.name, error = %error.without_url(), "a call could not be put together");
         not_sent("the call could not be put together")
     })?;
-    if let Some((name, value)) = credentials(provider).map_err(|()| not_sent(BAD_HEADER))? {
-        request.headers_mut().insert(name, value);
-    }
+    provider.credentials.sign(&mut request, &provider.clients, &provider.clock).await?;
     let left = Arc::new(AtomicBool::new(is_empty));
     if let Some(body) = request.body_mut().take() {
         *request.body_mut() = Some(Body::wrap(Watched { body, left: Arc::clone(&left) }));
     }
     let seconds = provider.timeout.as_secs();
     match timeout_at(deadline, client.execute(request)).await {
-        Ok(Ok(response)) => Ok(Reply { response, deadline, seconds }),
+        Ok(Ok(response)) => {
+            if response.status() == StatusCode::UNAUTHORIZED {
+                // The next call has another token. This one is not repeated: that is for others to decide.
+                provider.credentials.rejected(&provider.clock);
+            }
+            Ok(Reply { response, deadline, seconds })
+        }
         Ok(Err(error)) => Err(fault::of_transport(provider, error, left.load(Ordering::Acquire))),
         Err(_) if left.load(Ordering::Acquire) => Err(fault::too_late(seconds)),
         Err(_) => Err(not_sent("no connection came about in time")),
@@ -143,26 +146,10 @@ pub(super) fn encoded(name: &str, all: bool) -> String {
 pub(super) fn address(provider: &Provider, path: &str) -> Result<Url, Fault> {
     let not_sent = |message: &str| Fault::new(FaultKind::NotSent, message);
     let base = provider.base.as_ref().ok_or_else(|| not_sent("it has no address"))?;
-    let path = provider.expand(path);
+    let path = provider.expand_address(path);
     let steps_out = path.split(['/', '?']).any(|segment| segment == ".." || segment == ".");
     let url = Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/')));
     url.ok().filter(|_| !steps_out).ok_or_else(|| not_sent("the name of the model makes no address"))
-}
-
-/// The header that carries the key, if there is one.
-pub(super) fn credentials(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, ()> {
-    let Some(key) = &provider.key else { return Ok(None) };
-    let auth = &provider.record.auth;
-    let (name, value) = match (auth.scheme, &auth.header) {
-        (Scheme::None, _) => return Ok(None),
-        (Scheme::Bearer, _) => (AUTHORIZATION, format!("Bearer {}", key.reveal())),
-        (Scheme::Header, Some(name)) => (name.parse().map_err(|_| ())?, key.reveal().to_owned()),
-        (Scheme::Header, None) => return Err(()),
-    };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| ())?;
-    // Keeps it out of every log of the HTTP library, and out of the HTTP/2 compression tables.
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
 }
 
 impl Reply {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::model::{Model, Sizes, Status};
-use super::record::{Record, Scheme, Shape};
+use super::record::{Record, Shape};
+use super::vars;
+use super::webhook::Verifier;
 use super::wiring::{Field, ResultKind, Wiring};
 use crate::domain::{Operation, Size};
 
@@ -81,11 +83,14 @@ fn provider_fault(record: &Record) -> Option<(&'static str, String)> {
     if !(1..=3600).contains(&record.timeout_s) {
         return Some(("timeout_s", format!("timeout_s = {} is not between 1 and 3600", record.timeout_s)));
     }
-    if (record.auth.scheme == Scheme::Header) != record.auth.header.is_some() {
-        return Some(("[auth]", "auth.header names the header if, and only if, auth.scheme = \"header\"".to_owned()));
+    if let Some(message) = record.auth.fault(&record.vars) {
+        return Some(("[auth]", message));
     }
-    if record.auth.scheme == Scheme::None && record.auth.env.is_some() {
-        return Some(("[auth]", "auth.env is given, but auth.scheme = \"none\" sends no key".to_owned()));
+    if let Some(message) = record.webhook.as_ref().and_then(|webhook| Verifier::of(webhook).err()) {
+        return Some(("[webhook]", message));
+    }
+    if let Some(message) = vars::stranger(&record.vars, &[], record.base_url.iter().map(String::as_str)) {
+        return Some(("base_url", message));
     }
     let dialects = record.models.iter().chain(&record.default_model).filter_map(|model| model.dialect.as_ref());
     if let Some(name) = dialects.into_iter().find(|name| !record.dialects.contains_key(*name)) {
@@ -140,7 +145,7 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
                     .to_owned(),
             );
         }
-        if let Some(message) = wiring_fault(record.shape, wiring, model) {
+        if let Some(message) = wiring_fault(record, wiring, model) {
             return Some(message);
         }
     }
@@ -179,7 +184,8 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
 }
 
 /// What is missing in the way one speaks to a model.
-fn wiring_fault(shape: Shape, wiring: &Wiring, model: &Model) -> Option<String> {
+fn wiring_fault(record: &Record, wiring: &Wiring, model: &Model) -> Option<String> {
+    let shape = record.shape;
     let needs = |operation: Operation| model.operations.contains(&operation);
     if needs(Operation::Generate) && wiring.wire.generate.is_none() {
         return Some("it can generate, but wire.generate is missing".to_owned());
@@ -191,6 +197,10 @@ fn wiring_fault(shape: Shape, wiring: &Wiring, model: &Model) -> Option<String> 
     let paths = [&wiring.wire.generate, &wiring.wire.edit, &job.poll_path, &job.result_path, &job.cancel_path];
     if let Some(path) = paths.into_iter().flatten().find(|path| !path.starts_with('/')) {
         return Some(format!("the path \"{path}\" must begin with a slash"));
+    }
+    let texts = paths.into_iter().flatten().chain(wiring.wire.headers.values()).map(String::as_str);
+    if let Some(message) = vars::stranger(&record.vars, &["model", "id"], texts) {
+        return Some(message);
     }
     if model.max_n > 1 && wiring.place(Field::N).is_none() {
         return Some("max_n is more than 1, but [fields] has no place for n".to_owned());

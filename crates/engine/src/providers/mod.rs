@@ -17,10 +17,13 @@
 //! | `pointer`, `answer` | places in JSON, and what an answer holds |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
+//! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
+//! | [`webhook`] | who calls back is the provider |
 //! | `fault` | what an error means for money |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
+pub mod auth;
 mod body;
 mod call;
 mod catalogue;
@@ -28,6 +31,7 @@ mod check;
 mod download;
 mod fault;
 pub mod fit;
+mod hex;
 pub mod lift;
 pub mod model;
 mod near;
@@ -38,7 +42,9 @@ mod poll;
 mod pointer;
 pub mod record;
 pub mod registry;
+pub mod vars;
 pub mod watch;
+pub mod webhook;
 pub mod wiring;
 mod sse;
 #[cfg(test)]

@@ -29,6 +29,9 @@ const CALLED_BACK: Duration = Duration::from_secs(30);
 /// How long a provider may not know a job that it has just accepted: its servers may lag behind each other.
 const UNKNOWN_AT_FIRST: Duration = Duration::from_secs(20);
 
+/// How many times in a row a question may be refused before the job is given up.
+const DENIALS: u8 = 3;
+
 /// Most bytes of an answer to cancelling that are read.
 const LONGEST_WORD: usize = 16 << 10;
 
@@ -64,7 +67,8 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     if watch.accepted(&ticket).await.is_err() {
         tracing::warn!(provider = provider.name, attempt = %job.attempt, "an accepted job could not be written down");
     }
-    let mut asking = Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, unknown: None };
+    let mut asking =
+        Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, denied: 0, unknown: None };
     match asking.judge(lifted, true).await? {
         Some(generated) => Ok(generated),
         None => asking.until_it_ends().await,
@@ -78,7 +82,7 @@ pub(super) async fn resume(
     watch: &dyn Watch,
 ) -> Result<Generated, Fault> {
     let answer = Answer { billed: ticket.billed_pico.map(Usd::from_pico), ..Answer::default() };
-    Asking { provider, job, watch, ticket, answer, cancelling: false, unknown: None }.until_it_ends().await
+    Asking { provider, job, watch, ticket, answer, cancelling: false, denied: 0, unknown: None }.until_it_ends().await
 }
 
 /// An accepted job that is asked for.
@@ -91,6 +95,8 @@ struct Asking<'a> {
     answer: Answer,
     /// True once it was told to stop.
     cancelling: bool,
+    /// How many questions in a row were refused.
+    denied: u8,
     /// A status that the record does not know, once it was seen.
     unknown: Option<String>,
 }
@@ -155,7 +161,7 @@ impl Asking<'_> {
     }
 
     /// One question. What fails on the way says nothing about the job.
-    async fn ask(&self, deadline: Instant) -> Result<Lifted, Ended> {
+    async fn ask(&mut self, deadline: Instant) -> Result<Lifted, Ended> {
         let rules = self.rules();
         let url = self.address(self.ticket.poll.as_deref(), rules.poll_path.as_deref()).map_err(Ended::Fault)?;
         let payload = match rules.poll_method {
@@ -188,8 +194,9 @@ impl Asking<'_> {
     }
 
     /// Reads the answer to a question.
-    async fn read(&self, reply: &mut Reply) -> Result<Lifted, Ended> {
+    async fn read(&mut self, reply: &mut Reply) -> Result<Lifted, Ended> {
         let status = reply.status();
+        self.denied = if matches!(status, 401 | 403) { self.denied.saturating_add(1) } else { 0 };
         if status == 202 && self.rules().http_status && self.rules().status.is_none() {
             self.watch.progress(Progress::Running { percent: None });
             return Err(Ended::Not(waits(reply.headers())));
@@ -208,6 +215,8 @@ impl Asking<'_> {
             404 | 410 => {
                 Err(Ended::Fault(Fault::new(FaultKind::Unknown, "it does not know the job any more that it accepted")))
             }
+            // An access token may have run out meanwhile, and the next question gets another.
+            401 | 403 if self.denied <= DENIALS && fault.kind == FaultKind::Denied => Err(Ended::Not(None)),
             // The question was too much, or somebody on the way is ill: the job goes on.
             408 | 425 | 429 | 500..=599 => Err(Ended::Not(fault.retry_after.or_else(|| waits(reply.headers())))),
             // What reads like a page or breaks off is somebody on the way, too.

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::auth::Credentials;
 use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
-use super::{exchange, openai, poll};
+use super::webhook::{Delivery, Unverified, Verifier};
+use super::{exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
@@ -39,6 +40,9 @@ pub struct Provider {
     /// What stands for the placeholders of the record.
     pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
+    pub(super) credentials: Credentials,
+    pub(super) webhook: Option<Verifier>,
+    pub(super) webhook_secret: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
@@ -216,24 +220,25 @@ impl Provider {
         }
     }
 
-    /// Whether a callback, which came at the address that was given out for it, is this provider's. `secret` is what
-    /// it was told to sign with.
+    /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an
+    /// account's own secret goes before it.
     ///
     /// # Errors
-    /// Why it is not, for the log.
-    pub async fn verify_callback(&self, headers: &HeaderMap, body: &[u8], secret: &Secret) -> Result<(), String> {
-        // The secret in the address is all that the records ask for.
-        let _ = (headers, body, secret);
-        Ok(())
+    /// Why it is not believed.
+    pub async fn verify(&self, delivery: Delivery<'_>, told: Option<&Secret>) -> Result<(), Unverified> {
+        let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
+        let secret = self.webhook_secret.as_ref().or(told);
+        verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
     }
 
-    /// `text` with the placeholders of the record filled in.
+    /// `text` with the record's vars filled in.
     pub(super) fn expand(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (name, value) in &self.vars {
-            text = text.replace(&format!("{{{name}}}"), value);
-        }
-        text
+        vars::expand(text, &self.vars)
+    }
+
+    /// The address or path in `text` with the record's vars filled in.
+    pub(super) fn expand_address(&self, text: &str) -> String {
+        vars::expand_address(text, &self.vars)
     }
 
     fn today(&self) -> jiff::civil::Date {

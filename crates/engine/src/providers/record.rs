@@ -11,8 +11,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use super::auth::{Auth, Scheme};
 pub use super::check::RecordFault;
 pub use super::model::{Bounds, Model, RangeOf, SizeRule, Sizes, Status};
+pub use super::vars::Var;
+pub use super::webhook::Webhook;
 use super::wiring::{Billing, Cost, Errors, Field, JobRules, Place, ResultRules, UsageRules, Wire, Wiring};
 use crate::pricing::Certainty;
 
@@ -39,6 +42,9 @@ pub struct Record {
     pub simulated: bool,
     /// Base address without a slash at its end. Left out where only the operator can know it.
     pub base_url: Option<String>,
+    /// What the operator fills into addresses, paths and headers, where they hold `{name}`.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Var>,
     /// How calls are authenticated.
     #[serde(default)]
     pub auth: Auth,
@@ -136,33 +142,6 @@ impl Shape {
     }
 }
 
-/// How calls are authenticated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Where the key goes.
-    pub scheme: Scheme,
-    /// The environment variable that the key is looked for in.
-    pub env: Option<String>,
-    /// The header that carries the key; only for `scheme = "header"`.
-    pub header: Option<String>,
-    /// True if it can be called without a key as well.
-    pub optional: bool,
-}
-
-/// Where the key goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// `Authorization: Bearer KEY`.
-    Bearer,
-    /// A header of its own.
-    Header,
-    /// There is no key.
-    #[default]
-    None,
-}
-
 /// Where pictures may be fetched from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -187,39 +166,6 @@ pub struct AccountLimits {
     pub concurrent: Option<u32>,
     /// Pictures under way at a time.
     pub concurrent_pictures: Option<u32>,
-}
-
-/// How a provider calls back when a job has ended, and how it is known that it was the provider.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Webhook {
-    /// How it signs.
-    pub verifier: Verifier,
-    /// The header with the signature.
-    pub signature: Option<String>,
-    /// Address of its public keys (`ed25519-jwks`).
-    pub jwks: Option<String>,
-    /// What is signed, part by part, joined by line breaks: `header:NAME`, `body`, or `sha256-hex:body`.
-    #[serde(default)]
-    pub message: Vec<String>,
-    /// The header with the time, in seconds since 1970. More than 300 s off is refused.
-    pub timestamp: Option<String>,
-    /// The environment variable with the secret that the provider signs with, where it chooses it.
-    pub secret_env: Option<String>,
-}
-
-/// How a callback is signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verifier {
-    /// Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
-    StandardWebhooks,
-    /// Ed25519 over a composed message, with published keys.
-    Ed25519Jwks,
-    /// HMAC-SHA256 of the body, in hexadecimal.
-    HmacSha256,
-    /// Not at all: the address itself is the secret.
-    None,
 }
 
 impl Record {
@@ -282,3 +228,7 @@ fn merge(under: &mut toml::Value, over: &toml::Value) {
         (under, over) => *under = over.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "wiring_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ use crate::clock::Millis;
 use crate::config::Secret;
 use crate::domain::{Answer, AttemptId, Digest, Fault, FaultKind, Generated, Progress, RequestId, Source};
 use crate::error::{Error, Kind, Result};
+use crate::providers::webhook::Delivery;
 use crate::providers::{Job, Model, Provider};
 use crate::shared::{Hint, heard};
 use crate::store::{AcceptedJob, AttemptState, Finish, Settlement, StoreError};
@@ -232,8 +233,10 @@ impl Pipeline {
         // What has ended already needs nobody to ask for it.
         let Some(name) = self.store.provider_of(id).await? else { return Ok(true) };
         let Some(provider) = self.routes.registry().provider(&name) else { return Ok(true) };
-        if let Err(why) = provider.verify_callback(headers, body, secret).await {
-            tracing::warn!(attempt = %id, provider = name, why, "a callback was not verified");
+        // That the address is one that was given out, is known by now.
+        let delivery = Delivery { headers, body, word: Some(secret.reveal()) };
+        if let Err(why) = provider.verify(delivery, Some(secret)).await {
+            tracing::warn!(attempt = %id, provider = name, %why, "a callback is not believed");
             return Ok(false);
         }
         self.shared.tell(Hint::Called(id));
