@@ -15,7 +15,7 @@ use super::exchange::{self, Came};
 use super::lift::Lifted;
 use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
-use super::wiring::{self, CancelMethod, JobRules};
+use super::wiring::{self, CancelMethod, Field, JobRules};
 use super::{fault, pointer};
 use crate::domain::{Fault, FaultKind, Generated, Progress, Usd};
 use crate::net::guard;
@@ -29,6 +29,9 @@ const CALLED_BACK: Duration = Duration::from_secs(30);
 /// How long a provider may not know a job that it has just accepted: its servers may lag behind each other.
 const UNKNOWN_AT_FIRST: Duration = Duration::from_secs(20);
 
+/// How many times in a row a question may be refused before the job is given up.
+const DENIALS: u8 = 3;
+
 /// Most bytes of an answer to cancelling that are read.
 const LONGEST_WORD: usize = 16 << 10;
 
@@ -37,7 +40,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     let callback = watch.callback();
     let mut reply = exchange::send(provider, job, None, callback.as_ref()).await?;
     let mut answer = Answer::default();
-    answer.note_costs(&job.model.wiring, &Value::Null, Some(reply.headers()));
+    answer.note_costs(job, &Value::Null, Some(reply.headers()));
     let lifted = match exchange::receive(provider, job, &mut reply, &answer).await? {
         // Some finish small jobs at once.
         Came::Picture(picture) => {
@@ -47,7 +50,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
         Came::Json(lifted) => lifted,
     };
     drop(reply);
-    answer.note_costs(&job.model.wiring, &lifted.value, None);
+    answer.note_costs(job, &lifted.value, None);
     let Some(id) = pointer::text(&lifted.value, &rules.id) else {
         exchange::check_error(provider, job, &lifted, &answer)?;
         return Err(Fault::new(FaultKind::Unknown, "it accepted the request and named no job"));
@@ -64,7 +67,8 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     if watch.accepted(&ticket).await.is_err() {
         tracing::warn!(provider = provider.name, attempt = %job.attempt, "an accepted job could not be written down");
     }
-    let mut asking = Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, unknown: None };
+    let mut asking =
+        Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, denied: 0, unknown: None };
     match asking.judge(lifted, true).await? {
         Some(generated) => Ok(generated),
         None => asking.until_it_ends().await,
@@ -78,7 +82,7 @@ pub(super) async fn resume(
     watch: &dyn Watch,
 ) -> Result<Generated, Fault> {
     let answer = Answer { billed: ticket.billed_pico.map(Usd::from_pico), ..Answer::default() };
-    Asking { provider, job, watch, ticket, answer, cancelling: false, unknown: None }.until_it_ends().await
+    Asking { provider, job, watch, ticket, answer, cancelling: false, denied: 0, unknown: None }.until_it_ends().await
 }
 
 /// An accepted job that is asked for.
@@ -91,6 +95,8 @@ struct Asking<'a> {
     answer: Answer,
     /// True once it was told to stop.
     cancelling: bool,
+    /// How many questions in a row were refused.
+    denied: u8,
     /// A status that the record does not know, once it was seen.
     unknown: Option<String>,
 }
@@ -117,7 +123,8 @@ impl Asking<'_> {
         let millis = |given: Option<u32>, usual: u32| Duration::from_millis(u64::from(given.unwrap_or(usual)));
         let (mut pause, mut most) = (millis(rules.delay_ms, 500), millis(rules.most_ms, 5000));
         let mut every = millis(rules.every_ms, 1000).min(most);
-        if self.watch.callback().is_some() {
+        let calls_back = self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some();
+        if calls_back {
             most = most.max(CALLED_BACK);
             every = most;
         }
@@ -154,7 +161,7 @@ impl Asking<'_> {
     }
 
     /// One question. What fails on the way says nothing about the job.
-    async fn ask(&self, deadline: Instant) -> Result<Lifted, Ended> {
+    async fn ask(&mut self, deadline: Instant) -> Result<Lifted, Ended> {
         let rules = self.rules();
         let url = self.address(self.ticket.poll.as_deref(), rules.poll_path.as_deref()).map_err(Ended::Fault)?;
         let payload = match rules.poll_method {
@@ -187,8 +194,9 @@ impl Asking<'_> {
     }
 
     /// Reads the answer to a question.
-    async fn read(&self, reply: &mut Reply) -> Result<Lifted, Ended> {
+    async fn read(&mut self, reply: &mut Reply) -> Result<Lifted, Ended> {
         let status = reply.status();
+        self.denied = if matches!(status, 401 | 403) { self.denied.saturating_add(1) } else { 0 };
         if status == 202 && self.rules().http_status && self.rules().status.is_none() {
             self.watch.progress(Progress::Running { percent: None });
             return Err(Ended::Not(waits(reply.headers())));
@@ -207,6 +215,8 @@ impl Asking<'_> {
             404 | 410 => {
                 Err(Ended::Fault(Fault::new(FaultKind::Unknown, "it does not know the job any more that it accepted")))
             }
+            // An access token may have run out meanwhile, and the next question gets another.
+            401 | 403 if self.denied <= DENIALS && fault.kind == FaultKind::Denied => Err(Ended::Not(None)),
             // The question was too much, or somebody on the way is ill: the job goes on.
             408 | 425 | 429 | 500..=599 => Err(Ended::Not(fault.retry_after.or_else(|| waits(reply.headers())))),
             // What reads like a page or breaks off is somebody on the way, too.
@@ -218,7 +228,7 @@ impl Asking<'_> {
     /// What an answer says of the job: its pictures if it has ended well, `None` if it goes on.
     async fn judge(&mut self, lifted: Lifted, is_first: bool) -> Result<Option<Generated>, Fault> {
         let value = &lifted.value;
-        self.answer.note_costs(&self.job.model.wiring, value, None);
+        self.answer.note_costs(self.job, value, None);
         match self.stage(value, is_first) {
             Stage::Waiting => {
                 let place = self.rules().position.as_ref();
@@ -340,13 +350,14 @@ impl Asking<'_> {
                     }
                 },
                 Err(Ended::Fault(fault)) => return Err(fault),
-                Err(_) => Fault::new(FaultKind::Unknown, "its result could not be fetched"),
+                Err(_) => Fault::new(FaultKind::Unfinished, "its result could not be fetched"),
             };
             if pause > Duration::from_secs(16) || Instant::now() + pause > deadline {
                 return Err(match last.kind {
                     // It says that the job failed, again and again.
                     FaultKind::Failed => self.ended_with(last),
-                    _ => Fault { kind: FaultKind::Unknown, ..last },
+                    // It is there: whoever asks later may get it.
+                    _ => Fault { kind: FaultKind::Unfinished, ..last },
                 });
             }
             sleep(pause).await;

@@ -148,6 +148,7 @@ async fn asking_goes_on_through_what_fails_on_the_way() {
         (404, json!({"status": "Task not found"})),
         (500, json!({"detail": "oops"})),
         (429, json!({"detail": "slow down"})),
+        (401, json!({"detail": "expired"})),
         (200, json!({"status": "Pondering"})),
         (200, json!("what?")),
         (200, ready_answer()),
@@ -155,7 +156,7 @@ async fn asking_goes_on_through_what_fails_on_the_way() {
     .await;
     let generated = submit(RECORD, &server, &Told::default()).await.unwrap();
     assert_eq!(generated.pictures, [PICTURE]);
-    assert_eq!((posts(&server), asked.load(Ordering::SeqCst)), (1, 6));
+    assert_eq!((posts(&server), asked.load(Ordering::SeqCst)), (1, 7));
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ pub(super) fn input(bytes: &'static [u8], width: u32, height: u32) -> InputPictu
 pub(super) struct Seen {
     pub method: String,
     pub path: String,
+    pub query: Option<String>,
     pub headers: axum::http::HeaderMap,
     pub body: Bytes,
 }
@@ -116,7 +117,8 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
                 let method = parts.method.to_string();
-                let seen = Seen { method, path: parts.uri.path().to_owned(), headers: parts.headers, body };
+                let query = parts.uri.query().map(str::to_owned);
+                let seen = Seen { method, query, path: parts.uri.path().to_owned(), headers: parts.headers, body };
                 let response = answer(&seen);
                 log.lock().unwrap().push(seen);
                 response
