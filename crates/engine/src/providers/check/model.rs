@@ -99,8 +99,7 @@ impl Finding<'_, '_, '_> {
         let has = |field| wiring.place(field).is_some();
         let sized = has(Field::Size) || has(Field::Ratio) || (has(Field::Width) && has(Field::Height));
         if model.sizes != Sizes::None && !sized {
-            let message =
-                "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
+            let message = "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
@@ -189,8 +188,7 @@ impl Finding<'_, '_, '_> {
             self.faults.add(&at, format!("model {}: prices.{message}", self.model.id));
         }
         if prices.certainty == Certainty::Configured {
-            let message =
-                "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
+            let message = "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
             self.add("prices.certainty", message);
         }
         let knows = |quality: &str| {
@@ -206,8 +204,7 @@ impl Finding<'_, '_, '_> {
                         self.add(&format!("{place}.usd"), message);
                     }
                     if let Some(quality) = row.quality.as_deref().filter(|quality| !knows(quality)) {
-                        let message =
-                            format!("a price is for the quality \"{quality}\", which is none of its qualities");
+                        let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
                         self.add(&format!("{place}.quality"), message);
                     }
                 }
@@ -225,6 +222,7 @@ impl Finding<'_, '_, '_> {
                 let qualities: Vec<&String> = match &rates.output {
                     OutputTokens::Area { base, .. } => base.keys().collect(),
                     OutputTokens::Table(rows) => rows.iter().map(|row| &row.quality).collect(),
+                    OutputTokens::Pixels(_) => Vec::new(),
                 };
                 let strange: Vec<String> = qualities.into_iter().filter(|q| !knows(q)).cloned().collect();
                 for quality in strange {
@@ -232,6 +230,7 @@ impl Finding<'_, '_, '_> {
                     self.add("prices.rates.tokens.output", message);
                 }
             }
+            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) | Rates::Credit(_) => {}
         }
     }
 }

@@ -158,7 +158,7 @@ impl Finding<'_, '_, '_> {
             }
         }
         if wiring.place(Field::Prompt).is_none() && self.record.shape != Shape::ComfyGraph {
-            self.add("fields", "[fields] has no place for prompt: nothing could be asked for");
+            self.add("fields.prompt", "[fields] has no place for prompt: nothing could be asked for");
         }
         if wiring.place(Field::CallbackSecret).is_some() && wiring.place(Field::Callback).is_none() {
             self.add("fields.callback_secret", "fields.callback_secret needs fields.callback beside it");
@@ -224,8 +224,7 @@ impl Finding<'_, '_, '_> {
         }
         for (index, status) in errors.unbilled_statuses.iter().enumerate() {
             if !(500..=599).contains(status) {
-                let message =
-                    format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
+                let message = format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
                 self.at(&At::of("errors.unbilled_statuses").to(index), message);
             }
         }

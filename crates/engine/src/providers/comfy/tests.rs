@@ -513,7 +513,8 @@ async fn what_was_saved_counts_before_what_was_only_shown() {
 fn faults_of_a_graph_are_named() {
     let fault = |from: &str, to: &str| {
         assert!(RECORD.contains(from), "{from}");
-        Record::parse(&RECORD.replacen(from, to, 1), "x.toml").unwrap_err().message
+        let faults = Record::examine(&RECORD.replacen(from, to, 1), "x.toml").unwrap_err();
+        faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("\n")
     };
     for (from, to, says) in [
         ("\"6/inputs/text\"", "\"7/inputs/text\"", "fields.prompt = \"7/inputs/text\""),
