@@ -208,8 +208,8 @@ impl Finding<'_, '_, '_> {
             if let Some(place) = &cost.at {
                 self.read(&At::of("cost.at"), place);
             }
-            if cost.usd <= Usd::ZERO {
-                self.add("cost.usd", format!("cost.usd = \"{}\": a unit costs something", cost.usd));
+            if let Some(usd) = cost.usd.filter(|usd| *usd <= Usd::ZERO) {
+                self.add("cost.usd", format!("cost.usd = \"{usd}\": a unit costs something"));
             }
         }
     }
