@@ -32,14 +32,14 @@ impl Faults<'_> {
         self.either(std::slice::from_ref(at), message);
     }
 
-    /// A fault of the first of several places that is there, else of what is nearest to the first.
+    /// A fault of the first of several places that is there, else of the one of which the most is there. All end alike.
     fn either(&mut self, places: &[At], message: impl Into<String>) {
-        let found = places.iter().map(|at| (at, self.layout.span(at)));
-        let whole = found.clone().find(|(at, (depth, _))| *depth == at.depth());
-        let Some((_, (_, span))) = whole.or_else(|| found.max_by_key(|(_, (depth, _))| *depth)) else { return };
+        let missing = |at: &At| at.depth() - self.layout.span(at).0;
+        let Some(at) = places.iter().rev().min_by_key(|at| missing(at)) else { return };
+        let at = places.iter().find(|at| missing(at) == 0).unwrap_or(at);
+        let (_, span) = self.layout.span(at);
         self.found.push(RecordFault::at(self.file, self.text, &span, message));
     }
-
 }
 
 /// In the order of the file, each once: dialects share what they do not change.

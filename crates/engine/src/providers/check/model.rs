@@ -92,7 +92,8 @@ impl Finding<'_, '_, '_> {
         let has = |field| wiring.place(field).is_some();
         let sized = has(Field::Size) || has(Field::Ratio) || (has(Field::Width) && has(Field::Height));
         if model.sizes != Sizes::None && !sized {
-            let message = "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
+            let message =
+                "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
@@ -177,7 +178,8 @@ impl Finding<'_, '_, '_> {
             self.faults.add(&at, format!("model {}: prices.{message}", self.model.id));
         }
         if prices.certainty == Certainty::Configured {
-            let message = "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
+            let message =
+                "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
             self.add("prices.certainty", message);
         }
         let own = &self.model.qualities;
@@ -235,13 +237,11 @@ fn dear(rates: &Rates) -> Vec<(String, Usd, Usd, &'static str)> {
             .enumerate()
             .map(|(index, row)| (format!("image.{index}.usd"), row.usd, cents(2000), "picture"))
             .collect(),
-        Rates::Tokens(rates) => [
-            ("text_input", rates.text_input),
-            ("image_input", rates.image_input),
-            ("image_output", rates.image_output),
-        ]
-        .map(|(name, usd)| (format!("tokens.{name}"), usd, cents(1), "token"))
-        .into(),
+        Rates::Tokens(rates) => {
+            [("text_input", rates.text_input), ("image_input", rates.image_input), ("image_output", rates.image_output)]
+                .map(|(name, usd)| (format!("tokens.{name}"), usd, cents(1), "token"))
+                .into()
+        }
         Rates::Megapixel(rate) => vec![("megapixel.usd".to_owned(), rate.usd, cents(1000), "megapixel")],
         Rates::Step(rate) => vec![("step.usd".to_owned(), rate.usd, cents(100), "step")],
         Rates::Second(rate) => vec![("second.usd".to_owned(), rate.usd, cents(100), "second")],
