@@ -14,12 +14,17 @@ pub(super) fn is_called(model: &Model) -> bool {
     !matches!(model.status, Status::Gone { .. })
 }
 
+/// False for a model whose dialect is not there, which is told elsewhere.
+pub(super) fn has_wiring(record: &Record, model: &Model) -> bool {
+    model.dialect.as_ref().is_none_or(|name| record.dialects.contains_key(name))
+}
+
 /// Finds the faults of one model, which stands at `at`.
 pub(super) fn check(record: &Record, model: &Model, at: &At, faults: &mut Faults<'_>) {
     let mut finding = Finding { record, model, at, faults };
     finding.life();
     if is_called(model) {
-        if record.shape.is_remote() {
+        if record.shape.is_remote() && has_wiring(record, model) {
             finding.capabilities();
         }
         finding.numbers();
