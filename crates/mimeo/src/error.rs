@@ -45,6 +45,8 @@ pub enum Kind {
     DeadlinePassed,
     /// Nobody knows whether the provider made and billed the picture.
     OutcomeUnknown,
+    /// It was cancelled on purpose, and nothing was billed.
+    Cancelled,
     /// The provider failed.
     Upstream,
     /// The gateway is full or shutting down.
@@ -63,7 +65,7 @@ impl Kind {
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::Stalled => 408,
-            Kind::NotStored => 409,
+            Kind::NotStored | Kind::Cancelled => 409,
             Kind::Gone => 410,
             Kind::TooLarge => 413,
             Kind::KeyReused => 422,
@@ -86,6 +88,7 @@ impl Kind {
             | Kind::KeyReused
             | Kind::NotStored
             | Kind::Gone
+            | Kind::Cancelled
             | Kind::NotCached => "invalid_request_error",
             Kind::Refused => "image_generation_user_error",
             Kind::Unauthenticated => "authentication_error",
@@ -117,6 +120,7 @@ impl Kind {
             Kind::Throttled => "rate_limit_exceeded",
             Kind::DeadlinePassed => "deadline_passed",
             Kind::OutcomeUnknown => "outcome_unknown",
+            Kind::Cancelled => "cancelled",
             Kind::Upstream => "provider_error",
             Kind::Unavailable => "unavailable",
             Kind::Internal => "internal_error",
@@ -129,7 +133,7 @@ impl Kind {
         match self {
             Kind::OutcomeUnknown | Kind::OverBudget | Kind::NotCached => Some(false),
             // It would be answered the same for as long as the key is known. SDKs would repeat a 409 by themselves.
-            Kind::KeyReused | Kind::NotStored | Kind::Gone => Some(false),
+            Kind::KeyReused | Kind::NotStored | Kind::Gone | Kind::Cancelled => Some(false),
             // The picture is being made: the repetition joins it or finds it.
             Kind::DeadlinePassed | Kind::Unavailable => Some(true),
             // Failover has been tried already, here.
@@ -190,9 +194,15 @@ impl Error {
         error
     }
 
-    /// True if the same request may succeed for another caller: its own budget or deadline is to blame.
+    /// [`Kind::should_retry`] of this very error: never where the same again might be paid again.
+    pub fn should_retry(&self) -> Option<bool> {
+        if self.may_have_billed { Some(false) } else { self.kind.should_retry() }
+    }
+
+    /// True if the same request may succeed for another caller: its own budget, deadline or change of mind is to blame.
     pub fn is_about_its_caller(&self) -> bool {
-        self.kind == Kind::OverBudget || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
+        matches!(self.kind, Kind::OverBudget | Kind::Cancelled)
+            || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
     }
 
     /// Names the field to blame.
@@ -222,10 +232,11 @@ impl Error {
             FaultKind::Refused => Kind::Refused,
             FaultKind::Throttled => Kind::Throttled,
             FaultKind::Rejected => Kind::BadRequest,
+            FaultKind::Cancelled => Kind::Cancelled,
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
             // Billed for certain: there is nothing left to find out.
             FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,
-            FaultKind::BadAnswer | FaultKind::Unknown => Kind::OutcomeUnknown,
+            FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished => Kind::OutcomeUnknown,
         };
         let message = match fault.kind {
             FaultKind::BadAnswer if fault.billed.is_some() => format!(
@@ -233,7 +244,7 @@ impl Error {
                  Claim it back from the provider under {attempt}.",
                 fault.message
             ),
-            FaultKind::Unknown => format!(
+            FaultKind::Unknown | FaultKind::Unfinished => format!(
                 "{provider} did not tell how this ended ({}), and it may have billed it. Nothing was sent again. The \
                  reserved amount is in suspense under {attempt}: see `mimeo ledger suspense`.",
                 fault.message
@@ -252,7 +263,7 @@ impl Error {
             code: match fault.kind {
                 FaultKind::BadAnswer if fault.billed.is_some() => Some("unusable_answer".to_owned()),
                 // The kind's own code matters more than the provider's here.
-                FaultKind::Unknown | FaultKind::BadAnswer => None,
+                FaultKind::Unknown | FaultKind::Unfinished | FaultKind::BadAnswer => None,
                 _ => fault.code.clone(),
             },
             retry_after: fault.retry_after,

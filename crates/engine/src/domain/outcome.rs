@@ -73,6 +73,16 @@ pub struct Generated {
 /// News of a generation under way, for callers who stream.
 #[derive(Clone, Debug)]
 pub enum Progress {
+    /// It waits at the provider.
+    Queued {
+        /// How many are before it, if the provider says so.
+        position: Option<u32>,
+    },
+    /// The provider works on it.
+    Running {
+        /// How far it is, 0–100, if the provider says so.
+        percent: Option<u8>,
+    },
     /// An unfinished picture.
     Partial {
         /// Encoded bytes.
@@ -102,13 +112,17 @@ pub enum FaultKind {
     BadAnswer,
     /// Nobody knows: sent, and no answer that settles it.
     Unknown,
+    /// The provider has accepted the job, and it has not ended in time. It can be asked for later.
+    Unfinished,
+    /// It was cancelled on purpose before anything was billed.
+    Cancelled,
 }
 
 impl FaultKind {
     /// True if money may have been spent. Such a call is never repeated by itself, and its
     /// reservation goes to suspense.
     pub const fn may_have_billed(self) -> bool {
-        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown)
+        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished)
     }
 
     /// True if another candidate may be tried for the same request.
@@ -127,6 +141,8 @@ impl FaultKind {
             FaultKind::Failed => "failed",
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::Unknown => "unknown",
+            FaultKind::Unfinished => "unfinished",
+            FaultKind::Cancelled => "cancelled",
         }
     }
 }

@@ -10,12 +10,15 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::Value;
 
+use super::auth::Credentials;
 use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
-use super::{openai, sandbox};
+use super::watch::{Ticket, Watch};
+use super::webhook::{Delivery, Unverified, Verifier};
+use super::{exchange, openai, poll, vars};
 use crate::clock::Clock;
-use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, Progress};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
@@ -34,7 +37,12 @@ pub struct Provider {
     /// What models are like that are not in `models`, if such are served.
     pub(super) open: Option<Arc<Model>>,
     pub(super) base: Option<Url>,
+    /// What stands for the placeholders of the record.
+    pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
+    pub(super) credentials: Credentials,
+    pub(super) webhook: Option<Verifier>,
+    pub(super) webhook_secret: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
@@ -180,20 +188,57 @@ impl Provider {
         self.record.simulated
     }
 
-    /// Makes the pictures of a job, in one call that is never repeated. Partial pictures go to `progress` as
-    /// they come. For a shape that renders in this process there is nothing to submit.
+    /// Makes the pictures of a job, in one call that is never repeated. News go to `watch` as they come, and so
+    /// does the ticket of a job that the provider has accepted. For a shape that renders in this process there is nothing to submit.
     ///
     /// # Errors
     /// A fault whose kind says what is known about money.
-    pub async fn submit(&self, job: &Job<'_>, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<Generated, Fault> {
+    pub async fn submit(&self, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
         match self.record.shape {
             // Boxed, because each of them holds a whole HTTP exchange.
-            Shape::OpenaiImages => Box::pin(openai::submit(self, job, progress)).await,
-            Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+            Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
+            Shape::Exchange => Box::pin(exchange::submit(self, job, watch)).await,
+            Shape::SubmitPoll => Box::pin(poll::submit(self, job, watch)).await,
+            Shape::ComfyGraph => Err(Fault::new(FaultKind::Rejected, "graphs are not executed yet")),
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
         }
+    }
+
+    /// Asks for a job that this or another process has submitted before, until it has ended. Nothing is sent that
+    /// could be billed.
+    ///
+    /// # Errors
+    /// As for [`Provider::submit`]; a shape without jobs has nothing to ask for.
+    pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
+        match self.record.shape {
+            Shape::SubmitPoll => Box::pin(poll::resume(self, job, ticket, watch)).await,
+            Shape::OpenaiImages | Shape::Exchange | Shape::ComfyGraph | Shape::Template => {
+                Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
+            }
+        }
+    }
+
+    /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an
+    /// account's own secret goes before it.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub async fn verify(&self, delivery: Delivery<'_>, told: Option<&Secret>) -> Result<(), Unverified> {
+        let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
+        let secret = self.webhook_secret.as_ref().or(told);
+        verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
+    }
+
+    /// `text` with the record's vars filled in.
+    pub(super) fn expand(&self, text: &str) -> String {
+        vars::expand(text, &self.vars)
+    }
+
+    /// The address or path in `text` with the record's vars filled in.
+    pub(super) fn expand_address(&self, text: &str) -> String {
+        vars::expand_address(text, &self.vars)
     }
 
     fn today(&self) -> jiff::civil::Date {
