@@ -31,7 +31,11 @@ pub(super) fn run(files: &[PathBuf], as_json: bool, environment: &Environment) -
         print_json(&json!({ "right": right, "faults": faults }))?;
     } else {
         for (file, record) in &right {
-            print(&format!("{file}: {} is right, with {} models\n", record.name, record.models.len()))?;
+            let models = match record.models.len() {
+                1 => "1 model".to_owned(),
+                several => format!("{several} models"),
+            };
+            print(&format!("{file}: {} is right, with {models}\n", record.name))?;
         }
         let colored = color(environment, std::io::stderr().is_terminal());
         let drawn: Vec<String> = faults.iter().map(|fault| fault.drawn(colored)).collect();
