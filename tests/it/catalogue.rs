@@ -62,8 +62,11 @@ async fn a_folder_of_records_adds_and_replaces() {
     std::fs::write(&config, text.replace("'records'", "'no-such-folder'")).expect("written");
     let (code, _, err) = world.run(&["check"]);
     assert!(code == 64 && err.contains("no-such-folder: cannot be read"), "{err}");
-    std::fs::write(&config, text.replace("[catalogue]\npath = 'records'\n[providers.mine]", "[providers.mine]\nenabled = false"))
-        .expect("written");
+    std::fs::write(
+        &config,
+        text.replace("[catalogue]\npath = 'records'\n[providers.mine]", "[providers.mine]\nenabled = false"),
+    )
+    .expect("written");
 }
 
 #[test]
@@ -80,7 +83,8 @@ fn records_are_checked_one_by_one() {
     let told: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, err.as_str()), (64, ""));
     assert_eq!(told["right"], json!([{"file": "good.toml", "name": "good", "models": 1}]));
-    let places: Vec<_> = told["faults"].as_array().expect("a list").iter().map(|f| (&f["line"], &f["column"])).collect();
+    let places: Vec<_> =
+        told["faults"].as_array().expect("a list").iter().map(|f| (&f["line"], &f["column"])).collect();
     assert_eq!(places, [(&json!(9), &json!(12)), (&json!(19), &json!(1))], "{told}");
 }
 
@@ -93,7 +97,8 @@ fn what_is_not_enabled_says_what_it_needs() {
     let (code, out, err) = outcome(command);
     assert_eq!(code, 0, "{err}");
     let listed: Value = serde_json::from_str(&out).expect("JSON");
-    let of = |name: &str| listed.as_array().expect("a list").iter().find(|row| row["provider"] == name).expect("listed");
+    let of =
+        |name: &str| listed.as_array().expect("a list").iter().find(|row| row["provider"] == name).expect("listed");
     assert_eq!(of("openai")["needs"], json!(["set OPENAI_API_KEY"]));
     assert_eq!(of("openai-compatible")["needs"], json!(["say base_url"]));
     // What is shown to be copied is right as it stands.
@@ -113,7 +118,9 @@ async fn models_are_listed_field_by_field() {
     let world = World::new().await;
     let reply = world.client.get(format!("{}/v1/models/openai/gpt-image-1.5", world.gateway.url)).send().await;
     let text = reply.expect("an answer").text().await.expect("text");
-    assert!(text.starts_with(r#"{"id":"openai/gpt-image-1.5","object":"model","created":0,"owned_by":"openai","shutdown_date":""#));
+    assert!(text.starts_with(
+        r#"{"id":"openai/gpt-image-1.5","object":"model","created":0,"owned_by":"openai","shutdown_date":""#
+    ));
     let model: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(model["shutdown_date"], "2026-12-01");
     assert_eq!(model["mimeo"]["successor"], "gpt-image-2.5-flare");
@@ -134,7 +141,8 @@ async fn models_are_listed_field_by_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_made_in_as_few_calls_as_possible() {
     let world = World::new().await;
-    let four = json!({"model": "openai/gpt-image-2", "prompt": "four kites", "size": "1024x1024", "quality": "low", "n": 4});
+    let four =
+        json!({"model": "openai/gpt-image-2", "prompt": "four kites", "size": "1024x1024", "quality": "low", "n": 4});
     assert_eq!(world.generate(four).await.expect(200).pictures().len(), 4);
     assert_eq!(world.book().await.len(), 1, "one call for four pictures");
     let three = json!({"model": "sandbox/draft", "prompt": "three kites", "size": "64x64", "n": 3});

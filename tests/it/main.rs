@@ -18,7 +18,7 @@ mod catalogue;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]
 mod cluster;
-// mod conformance;
+mod conformance;
 mod crash;
 mod delivery;
 mod engines;

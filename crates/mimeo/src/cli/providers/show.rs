@@ -131,7 +131,7 @@ fn abilities(details: &Value) -> String {
         let number = |key: &str| field.get(key).filter(|value| !value.is_null()).map(ToString::to_string);
         let values = list(field.get("values"));
         match (values.as_slice(), number("min"), number("max"), number("max_per_call")) {
-            ([], _, _, Some(most)) => format!("{name} to {most}"),
+            ([], _, _, Some(most)) => format!("{name} up to {most} a call"),
             ([], Some(min), Some(max), _) => format!("{name} {min}–{max}"),
             ([], _, Some(max), _) => format!("{name} to {max}"),
             ([], ..) => name.clone(),
