@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::lift::Lifted;
 use super::provider::{Job, Provider};
-use super::wiring::{Pick, ResultKind, Wiring};
+use super::wiring::{Pick, ResultKind};
 use super::{fault, pointer};
 use crate::domain::request::Decimal;
 use crate::domain::{Fault, FaultKind, Generated, Price, Usage, Usd};
@@ -34,7 +34,7 @@ impl Answer {
     /// A picture in it cannot be read.
     pub(super) fn read_by_rules(&mut self, job: &Job<'_>, lifted: &Lifted) -> Result<(), Fault> {
         let wiring = &job.model.wiring;
-        self.note_costs(wiring, &lifted.value, None);
+        self.note_costs(job, &lifted.value, None);
         self.note_usage(job, &lifted.value);
         let rules = &wiring.result;
         if self.revised_prompt.is_none() {
@@ -67,14 +67,16 @@ impl Answer {
     }
 
     /// Notes what the answer says that the call cost: in its body, or in its headers.
-    pub(super) fn note_costs(&mut self, wiring: &Wiring, value: &Value, headers: Option<&HeaderMap>) {
-        let Some(cost) = &wiring.cost else { return };
+    pub(super) fn note_costs(&mut self, job: &Job<'_>, value: &Value, headers: Option<&HeaderMap>) {
+        let Some(cost) = &job.model.wiring.cost else { return };
+        let of_model = || job.model.prices.as_ref().and_then(crate::pricing::Prices::per_unit);
+        let Some(usd) = cost.usd.or_else(of_model) else { return };
         let in_header = cost.header.as_ref().zip(headers);
         let in_header = in_header.and_then(|(name, headers)| headers.get(name)?.to_str().ok().map(str::to_owned));
         let stated = in_header.or_else(|| cost.at.as_ref().and_then(|place| pointer::text(value, place)));
         let Some(units) = stated.as_deref().and_then(units) else { return };
         // A negative bill is a mistake somewhere, and would be a gift of money.
-        if let Some(billed) = times(cost.usd, units).filter(|usd| *usd >= Usd::ZERO) {
+        if let Some(billed) = times(usd, units).filter(|usd| *usd >= Usd::ZERO) {
             self.billed = Some(billed);
         }
     }
@@ -109,7 +111,7 @@ impl Answer {
         if value.get("error").is_some_and(|error| !error.is_null()) {
             return Err(fault::of_object(provider, &job.model.wiring, value, FaultKind::BadAnswer));
         }
-        self.note_costs(&job.model.wiring, value, None);
+        self.note_costs(job, value, None);
         self.add_usage(job, value);
         for item in value.get("data").and_then(Value::as_array).into_iter().flatten() {
             let text = |key: &str| item.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());

@@ -28,7 +28,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     watch.progress(Progress::Running { percent: None });
     let mut reply = send(provider, job, None, None).await?;
     let mut answer = Answer::default();
-    answer.note_costs(&job.model.wiring, &serde_json::Value::Null, Some(reply.headers()));
+    answer.note_costs(job, &serde_json::Value::Null, Some(reply.headers()));
     match receive(provider, job, &mut reply, &answer).await? {
         Came::Picture(picture) => answer.pictures.push(picture),
         Came::Json(lifted) => {
@@ -102,7 +102,7 @@ fn refused_by_sign(provider: &Provider, job: &Job<'_>, reply: &Reply, value: &se
     let wiring = &job.model.wiring;
     let (mut fault, is_billed) = fault::of_sign(provider, wiring, reply.status(), reply.headers(), value)?;
     let mut answer = Answer::default();
-    answer.note_costs(wiring, value, Some(reply.headers()));
+    answer.note_costs(job, value, Some(reply.headers()));
     if is_billed || answer.billed.is_some_and(|usd| !usd.is_zero()) {
         fault.billed = Some(answer.bill(job));
     }

@@ -242,7 +242,7 @@ impl Model {
     /// What is left to the model (`size = auto`, `quality = auto`) counts as the dearest that it may choose.
     pub fn expected(&self, request: &ImageRequest, n: u32, partials: u8) -> Price {
         match &self.prices {
-            Some(prices) => prices.expected(&self.wanted(request, n, partials)),
+            Some(prices) => prices.expected(&self.wanted(request, &areas(request), n, partials)),
             None => Price::Unknown,
         }
     }
@@ -250,7 +250,7 @@ impl Model {
     /// What a call did cost; see [`Prices::billed`] for what counts as evidence.
     pub fn billed(&self, request: &ImageRequest, n: u32, partials: u8, generated: &Generated) -> Price {
         match (&self.prices, generated.billed) {
-            (Some(prices), _) => prices.billed(&self.wanted(request, n, partials), generated),
+            (Some(prices), _) => prices.billed(&self.wanted(request, &areas(request), n, partials), generated),
             (None, Some(usd)) => Price::Known(usd),
             (None, None) => Price::Unknown,
         }
@@ -293,7 +293,13 @@ impl Model {
         self.defaults.get(field).and_then(serde_json::Value::as_str).filter(|value| *value != "auto")
     }
 
-    fn wanted<'a>(&'a self, request: &'a ImageRequest, n: u32, partials: u8) -> Wanted<'a> {
+    /// The steps of a request that does not name them; where nobody knows, the most that can be asked for.
+    fn default_steps(&self) -> Option<u32> {
+        let default = self.defaults.get("steps").and_then(serde_json::Value::as_u64);
+        default.and_then(|steps| u32::try_from(steps).ok()).or(self.steps.map(|steps| steps.max))
+    }
+
+    fn wanted<'a>(&'a self, request: &'a ImageRequest, inputs: &'a [u64], n: u32, partials: u8) -> Wanted<'a> {
         let default_size = || self.default_text("size").and_then(|size| size.parse().ok()).unwrap_or(Size::Auto);
         let negative = request.negative_prompt.as_deref().map_or(0, str::len);
         Wanted {
@@ -301,9 +307,16 @@ impl Model {
             quality: request.quality.as_deref().or_else(|| self.default_text("quality")),
             output_format: request.output_format,
             text_bytes: request.prompt.len() + negative,
-            inputs: request.inputs.len() + usize::from(request.mask.is_some()),
+            inputs,
+            steps: request.steps.or_else(|| self.default_steps()),
             n,
             partials,
         }
     }
+}
+
+/// The areas of the pictures that a request sends, in pixels, the mask included.
+fn areas(request: &ImageRequest) -> Vec<u64> {
+    let pictures = request.inputs.iter().chain(&request.mask);
+    pictures.map(|input| u64::from(input.picture.width) * u64::from(input.picture.height)).collect()
 }

@@ -32,7 +32,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
         "text/html" => return Err(Fault::new(FaultKind::BadAnswer, "it answered with a page instead of a picture")),
         _ => whole(provider, job, &mut reply).await?,
     };
-    answer.note_costs(&job.model.wiring, &serde_json::Value::Null, Some(reply.headers()));
+    answer.note_costs(job, &serde_json::Value::Null, Some(reply.headers()));
     drop(reply);
     exchange::conclude(provider, job, answer).await
 }

@@ -40,7 +40,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     let callback = watch.callback();
     let mut reply = exchange::send(provider, job, None, callback.as_ref()).await?;
     let mut answer = Answer::default();
-    answer.note_costs(&job.model.wiring, &Value::Null, Some(reply.headers()));
+    answer.note_costs(job, &Value::Null, Some(reply.headers()));
     let lifted = match exchange::receive(provider, job, &mut reply, &answer).await? {
         // Some finish small jobs at once.
         Came::Picture(picture) => {
@@ -50,7 +50,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
         Came::Json(lifted) => lifted,
     };
     drop(reply);
-    answer.note_costs(&job.model.wiring, &lifted.value, None);
+    answer.note_costs(job, &lifted.value, None);
     let Some(id) = pointer::text(&lifted.value, &rules.id) else {
         exchange::check_error(provider, job, &lifted, &answer)?;
         return Err(Fault::new(FaultKind::Unknown, "it accepted the request and named no job"));
@@ -228,7 +228,7 @@ impl Asking<'_> {
     /// What an answer says of the job: its pictures if it has ended well, `None` if it goes on.
     async fn judge(&mut self, lifted: Lifted, is_first: bool) -> Result<Option<Generated>, Fault> {
         let value = &lifted.value;
-        self.answer.note_costs(&self.job.model.wiring, value, None);
+        self.answer.note_costs(self.job, value, None);
         match self.stage(value, is_first) {
             Stage::Waiting => {
                 let place = self.rules().position.as_ref();

@@ -347,8 +347,8 @@ pub struct Cost {
     pub at: Option<String>,
     /// Name of a header.
     pub header: Option<String>,
-    /// US dollars per unit.
-    pub usd: Usd,
+    /// US dollars per unit. Left out: the model's price per second or per credit.
+    pub usd: Option<Usd>,
 }
 
 /// How to ask for a job that was accepted. Addresses that the provider tells go before paths that are made here.
