@@ -39,7 +39,6 @@ impl Faults<'_> {
         let Some((_, (_, span))) = whole.or_else(|| found.max_by_key(|(_, (depth, _))| *depth)) else { return };
         self.found.push(RecordFault::at(self.file, self.text, &span, message));
     }
-
 }
 
 /// In the order of the file, each once: dialects share what they do not change.

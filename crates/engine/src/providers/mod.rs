@@ -57,6 +57,6 @@ pub use model::{Model, Status};
 pub use near::near;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
-pub use schema::schema;
 pub use registry::{Candidate, NoSuchModel, Registry};
+pub use schema::schema;
 pub use watch::{Callback, NotNoted, Ticket, Watch};

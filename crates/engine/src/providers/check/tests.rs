@@ -93,7 +93,12 @@ fn each_fault_is_underlined() {
         ("images/*/url", "images[*].url", "images/*/url", "\"images[*].url\""),
         ("\"grade\"", "\"grades/*\"", "cannot be written to", "\"grades/*\""),
         ("prompt = \"prompt\"", "prompt = \"\"", "no place for prompt", "fields"),
-        ("waiting = [\"queued\"]", "waiting = [\"queued\"]\nrunning = [\"queued\"]", "job.waiting as well", "\"queued\""),
+        (
+            "waiting = [\"queued\"]",
+            "waiting = [\"queued\"]\nrunning = [\"queued\"]",
+            "job.waiting as well",
+            "\"queued\"",
+        ),
         ("done = [\"done\"]", "done = []", "would never end", "\"status\""),
         ("id = \"id\"", "poll = \"url\"", "submit-poll", "job"),
         ("quality = \"grade\"", "", "no place for quality", "qualities"),

@@ -224,7 +224,8 @@ impl Finding<'_, '_, '_> {
         }
         for (index, status) in errors.unbilled_statuses.iter().enumerate() {
             if !(500..=599).contains(status) {
-                let message = format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
+                let message =
+                    format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
                 self.at(&At::of("errors.unbilled_statuses").to(index), message);
             }
         }
