@@ -9,7 +9,6 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Record).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "A provider record".into());
-        // Editors let a file say so itself: `#:schema ./schema.json`, or a key of this name.
         root.insert(
             "description".to_owned(),
             "How to speak to a provider of pictures, and what its models can and cost.".into(),
