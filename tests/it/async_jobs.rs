@@ -308,14 +308,17 @@ async fn one_does_not_call_off_for_another() {
     let gateway = Gateway::open(&folder.0, &house, Terms::default(), "").await;
     let path = gateway.job(&kite()).await;
     house.asked_again(0, 1).await;
-    let other = gateway.job(&kite()).await;
-    // Whoever waits is on board before it is told to wait elsewhere.
-    gateway.delete(&path).await.expect(202);
-    gateway.until_job(&path, "cancelled").await;
+    let others = [gateway.job(&kite()).await, gateway.job(&kite()).await];
+    let [joined, other] = &others;
+    // Who joined, and who leads.
+    for path in [joined, &path] {
+        gateway.delete(path).await.expect(202);
+        gateway.until_job(path, "cancelled").await;
+    }
     house.asked_again(0, 2).await;
     assert_eq!(house.prints()[0].cancels, 0);
     house.finish(0);
-    gateway.until_job(&other, "succeeded").await;
+    gateway.until_job(other, "succeeded").await;
     assert_eq!(house.prints().len(), 1);
     assert_eq!(gateway.balances().await, ["0", "0.05", "0"]);
 }
