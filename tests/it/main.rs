@@ -11,6 +11,7 @@
 )]
 
 mod add_a_provider;
+mod async_jobs;
 mod books;
 mod budgets;
 mod cache;

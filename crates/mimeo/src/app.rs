@@ -209,13 +209,13 @@ impl App {
         Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
-    /// Ends what dead processes left open, and asks for the jobs of theirs that are still made.
+    /// Ends what dead processes left open, but for the jobs of theirs that are still made.
     ///
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.store.check_blobs().await?;
-        let (released, suspended) = self.pipeline.recover().await?;
+        let (released, suspended) = self.store.recover(self.clock.now()).await?;
         if released + suspended > 0 {
             tracing::warn!(
                 released,
@@ -234,6 +234,7 @@ impl App {
     /// The store fails, or its blobs are others.
     pub async fn begin(&self) -> Result<(), StoreError> {
         self.recover().await?;
+        self.pipeline.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
