@@ -12,11 +12,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
+use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
-use crate::providers::{Job, Provider};
+use crate::providers::{Job, Provider, Watch};
 use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
@@ -125,7 +125,7 @@ impl Attempts {
         provider: &Provider,
         job: &Job<'_>,
         expected: Price,
-        progress: &(dyn Fn(Progress) + Send + Sync),
+        watch: &dyn Watch,
     ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
@@ -198,7 +198,7 @@ impl Attempts {
         drop(seat);
         let _calling = room.call();
         let sending = Instant::now();
-        let result = provider.submit(job, progress).await;
+        let result = provider.submit(job, watch).await;
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
         let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };

@@ -45,6 +45,8 @@ pub enum Kind {
     DeadlinePassed,
     /// Nobody knows whether the provider made and billed the picture.
     OutcomeUnknown,
+    /// It was cancelled on purpose, and nothing was billed.
+    Cancelled,
     /// The provider failed.
     Upstream,
     /// The gateway is full or shutting down.
@@ -63,7 +65,7 @@ impl Kind {
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::Stalled => 408,
-            Kind::NotStored => 409,
+            Kind::NotStored | Kind::Cancelled => 409,
             Kind::Gone => 410,
             Kind::TooLarge => 413,
             Kind::KeyReused => 422,
@@ -86,6 +88,7 @@ impl Kind {
             | Kind::KeyReused
             | Kind::NotStored
             | Kind::Gone
+            | Kind::Cancelled
             | Kind::NotCached => "invalid_request_error",
             Kind::Refused => "image_generation_user_error",
             Kind::Unauthenticated => "authentication_error",
@@ -117,6 +120,7 @@ impl Kind {
             Kind::Throttled => "rate_limit_exceeded",
             Kind::DeadlinePassed => "deadline_passed",
             Kind::OutcomeUnknown => "outcome_unknown",
+            Kind::Cancelled => "cancelled",
             Kind::Upstream => "provider_error",
             Kind::Unavailable => "unavailable",
             Kind::Internal => "internal_error",
@@ -129,7 +133,7 @@ impl Kind {
         match self {
             Kind::OutcomeUnknown | Kind::OverBudget | Kind::NotCached => Some(false),
             // It would be answered the same for as long as the key is known. SDKs would repeat a 409 by themselves.
-            Kind::KeyReused | Kind::NotStored | Kind::Gone => Some(false),
+            Kind::KeyReused | Kind::NotStored | Kind::Gone | Kind::Cancelled => Some(false),
             // The picture is being made: the repetition joins it or finds it.
             Kind::DeadlinePassed | Kind::Unavailable => Some(true),
             // Failover has been tried already, here.
@@ -222,6 +226,7 @@ impl Error {
             FaultKind::Refused => Kind::Refused,
             FaultKind::Throttled => Kind::Throttled,
             FaultKind::Rejected => Kind::BadRequest,
+            FaultKind::Cancelled => Kind::Cancelled,
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
             // Billed for certain: there is nothing left to find out.
             FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,

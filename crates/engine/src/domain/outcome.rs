@@ -73,6 +73,16 @@ pub struct Generated {
 /// News of a generation under way, for callers who stream.
 #[derive(Clone, Debug)]
 pub enum Progress {
+    /// It waits at the provider.
+    Queued {
+        /// How many are before it, if the provider says so.
+        position: Option<u32>,
+    },
+    /// The provider works on it.
+    Running {
+        /// How far it is, 0–100, if the provider says so.
+        percent: Option<u8>,
+    },
     /// An unfinished picture.
     Partial {
         /// Encoded bytes.
@@ -102,6 +112,8 @@ pub enum FaultKind {
     BadAnswer,
     /// Nobody knows: sent, and no answer that settles it.
     Unknown,
+    /// It was cancelled on purpose before anything was billed.
+    Cancelled,
 }
 
 impl FaultKind {
@@ -127,6 +139,7 @@ impl FaultKind {
             FaultKind::Failed => "failed",
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::Unknown => "unknown",
+            FaultKind::Cancelled => "cancelled",
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`registry`] | records + configuration + environment → the providers that are there; names → models |
 //! | [`fit`] | does a model take a request, and what is its canonical form for it |
 //! | [`provider`] | one provider: account, address, [`Provider::submit`] |
+//! | [`watch`] | who looks on while a call is under way; the ticket of an accepted job |
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
 //! | `sandbox` | the shape of the simulated provider's own API |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
@@ -30,6 +31,7 @@ mod openai;
 pub mod provider;
 pub mod record;
 pub mod registry;
+pub mod watch;
 mod sandbox;
 mod sse;
 #[cfg(test)]
@@ -41,3 +43,4 @@ pub use near::near;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
 pub use registry::{Candidate, Catalogue, NoSuchModel, Registry};
+pub use watch::{Callback, NotNoted, Ticket, Watch};

@@ -7,6 +7,7 @@ use super::lift::{Lift, LiftError, Limits};
 use super::provider::{Job, Provider};
 use super::record::Field;
 use super::sse::{Sse, Token};
+use super::watch::Watch;
 use super::{body, download};
 use crate::domain::{Fault, FaultKind, Generated, Operation, Progress};
 
@@ -16,11 +17,7 @@ const PICTURES: &[&str] = &["b64_json"];
 /// Most bytes of an error that are read.
 const LONGEST_ERROR: usize = 64 << 10;
 
-pub(super) async fn submit(
-    provider: &Provider,
-    job: &Job<'_>,
-    progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Generated, Fault> {
+pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
     let wire = &provider.record.wire;
     let edits = job.request.operation == Operation::Edit;
     let path = if edits { &wire.edit } else { &wire.generate };
@@ -41,7 +38,7 @@ pub(super) async fn submit(
         return Err(fault::of_status(provider, reply.status(), reply.headers(), &body));
     }
     let mut answer = match reply.media_type().as_str() {
-        "text/event-stream" => stream(provider, job, &mut reply, progress).await?,
+        "text/event-stream" => stream(provider, job, &mut reply, watch).await?,
         "text/html" => return Err(Fault::new(FaultKind::BadAnswer, "it answered with a page instead of a picture")),
         _ => whole(provider, job, &mut reply).await?,
     };
@@ -82,14 +79,9 @@ async fn whole(provider: &Provider, job: &Job<'_>, reply: &mut Reply) -> Result<
 }
 
 /// An answer in events: unfinished pictures, then the finished ones.
-async fn stream(
-    provider: &Provider,
-    job: &Job<'_>,
-    reply: &mut Reply,
-    progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Answer, Fault> {
+async fn stream(provider: &Provider, job: &Job<'_>, reply: &mut Reply, watch: &dyn Watch) -> Result<Answer, Fault> {
     let mut sse = Sse::default();
-    let mut events = Events { provider, job, progress, lift: None, answer: Answer::default() };
+    let mut events = Events { provider, job, watch, lift: None, answer: Answer::default() };
     let broke = loop {
         match reply.next(provider).await {
             Ok(Some(piece)) => sse.feed(&piece, &mut |token| events.take(token))?,
@@ -118,7 +110,7 @@ async fn stream(
 struct Events<'a> {
     provider: &'a Provider,
     job: &'a Job<'a>,
-    progress: &'a (dyn Fn(Progress) + Send + Sync),
+    watch: &'a dyn Watch,
     lift: Option<Lift>,
     answer: Answer,
 }
@@ -154,7 +146,7 @@ impl Events<'_> {
                 self.provider.typical.note(bytes.len());
                 let index = lifted.value.get("partial_image_index").and_then(serde_json::Value::as_u64);
                 let index = index.and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
-                (self.progress)(Progress::Partial { bytes, index });
+                self.watch.progress(Progress::Partial { bytes, index });
             }
         } else if kind.ends_with(".completed") {
             self.answer.add_usage(self.job, &lifted.value);

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::fit::Misfit;
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
+use super::watch::{Ticket, Watch};
 use super::{openai, sandbox};
 use crate::clock::Clock;
-use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, Progress};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
@@ -180,18 +181,32 @@ impl Provider {
         self.record.simulated
     }
 
-    /// Makes the pictures of a job, in one call that is never repeated. Partial pictures go to `progress` as
-    /// they come. For a shape that renders in this process there is nothing to submit.
+    /// Makes the pictures of a job, in one call that is never repeated. News go to `watch` as they come, and so
+    /// does the ticket of a job that the provider has accepted. For a shape that renders in this process there is nothing to submit.
     ///
     /// # Errors
     /// A fault whose kind says what is known about money.
-    pub async fn submit(&self, job: &Job<'_>, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<Generated, Fault> {
+    pub async fn submit(&self, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
         match self.record.shape {
             // Boxed, because each of them holds a whole HTTP exchange.
-            Shape::OpenaiImages => Box::pin(openai::submit(self, job, progress)).await,
+            Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
             Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
+            }
+        }
+    }
+
+    /// Asks for a job that this or another process has submitted before, until it has ended. Nothing is sent that
+    /// could be billed.
+    ///
+    /// # Errors
+    /// As for [`Provider::submit`]; a shape without jobs has nothing to ask for.
+    pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
+        let _ = (job, ticket, watch);
+        match self.record.shape {
+            Shape::OpenaiImages | Shape::Sandbox | Shape::Template => {
+                Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
     }

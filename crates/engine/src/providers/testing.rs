@@ -41,7 +41,11 @@ pub(super) async fn submit(
     let request = model.fit(request, &BTreeMap::new(), None).unwrap();
     let job = job(&model, &request, n, partials);
     let seen = Mutex::new(Vec::new());
-    let progress = |Progress::Partial { bytes, .. }: Progress| seen.lock().unwrap().push(bytes);
+    let progress = |news: Progress| {
+        if let Progress::Partial { bytes, .. } = news {
+            seen.lock().unwrap().push(bytes);
+        }
+    };
     let outcome = provider.submit(&job, &progress).await;
     (outcome, seen.into_inner().unwrap())
 }

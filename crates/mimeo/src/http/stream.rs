@@ -92,12 +92,12 @@ async fn run(edge: &Edge, call: Call, wish: Option<Wish>, news: &mpsc::Sender<(N
     let end = loop {
         tokio::select! {
             biased;
-            Some(Progress::Partial { bytes, index }) = partials.recv() => tell(news, bytes, index, &edge.clock),
+            Some(progress) = partials.recv() => tell(news, progress, &edge.clock),
             end = &mut work => break end,
         }
     };
-    while let Ok(Progress::Partial { bytes, index }) = partials.try_recv() {
-        tell(news, bytes, index, &edge.clock);
+    while let Ok(progress) = partials.try_recv() {
+        tell(news, progress, &edge.clock);
     }
     // Nobody listening is no fault: the picture is stored for the next who asks.
     let _ = news.send(end).await;
@@ -124,7 +124,8 @@ async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sende
 }
 
 /// Never waits: what a slow reader has no room for is left out.
-fn tell(news: &mpsc::Sender<(News, First)>, bytes: Bytes, index: u32, clock: &Clock) {
+fn tell(news: &mpsc::Sender<(News, First)>, progress: Progress, clock: &Clock) {
+    let Progress::Partial { bytes, index } = progress else { return };
     let _ = news.try_send((News::Partial { bytes, index, at: clock.now() }, None));
 }
 

@@ -390,7 +390,7 @@ async fn at(moment: Option<Instant>) {
 fn is_final(error: &Error) -> bool {
     match error.kind {
         // What is asked for cannot be had, today or tomorrow.
-        Kind::BadRequest | Kind::MethodNotAllowed | Kind::TooLarge | Kind::Refused => true,
+        Kind::BadRequest | Kind::MethodNotAllowed | Kind::TooLarge | Kind::Refused | Kind::Cancelled => true,
         // Money is gone, or may be.
         Kind::OutcomeUnknown | Kind::NotStored | Kind::Gone => true,
         Kind::Upstream => error.may_have_billed,
