@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::model::{Model, Sizes, Status};
 use super::record::{Field, Record, ResultKind, Scheme, Shape};
-use crate::domain::{Operation, Size};
+use crate::domain::Operation;
 
 /// A fault of a record: where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,13 +161,8 @@ fn model_fault(record: &Record, model: &Model) -> Option<String> {
     if model.partial_images > 3 {
         return Some("partial_images must be 0 to 3".to_owned());
     }
-    if let Sizes::List(sizes) = &model.sizes
-        && (sizes.is_empty() || sizes.contains(&Size::Auto))
-    {
-        return Some("sizes.list must name sizes, and auto is none".to_owned());
-    }
-    if matches!(&model.sizes, Sizes::Rule(rule) if rule.multiple_of == Some(0) || rule.max_ratio == Some(0)) {
-        return Some("sizes.rule: multiple_of and max_ratio must be 1 or more".to_owned());
+    if let Some(message) = model.sizes.fault() {
+        return Some(message.to_owned());
     }
     if let Some((tier, quality)) = model.tiers.iter().find(|(_, quality)| !model.qualities.contains(quality)) {
         return Some(format!("tiers.{tier} = \"{quality}\" is none of its qualities"));

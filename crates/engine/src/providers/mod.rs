@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`record`], [`model`] | the format of a record; parsed and checked in `check` |
 //! | [`registry`] | records + configuration + environment → the providers that are there; names → models |
-//! | [`fit`] | does a model take a request, and what is its canonical form for it |
+//! | [`fit`], [`sizes`] | does a model take a request, what is its canonical form for it, and what remains to be done to the picture |
 //! | [`provider`] | one provider: account, address, [`Provider::submit`] |
 //! | [`watch`] | who looks on while a call is under way; the ticket of an accepted job |
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
@@ -33,11 +33,12 @@ pub mod record;
 pub mod registry;
 pub mod watch;
 mod sandbox;
+pub mod sizes;
 mod sse;
 #[cfg(test)]
 mod testing;
 
-pub use fit::Misfit;
+pub use fit::{Fitted, Misfit};
 pub use model::{Model, Status};
 pub use near::near;
 pub use provider::{Job, Provider, ResolvedModel};

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+pub use super::sizes::{Ratio, RatioSizes, SizeRule, Sizes};
 use crate::domain::request::Decimal;
 use crate::domain::{Format, Generated, ImageRequest, Operation, Price, Size};
 use crate::pricing::{Prices, Wanted};
@@ -162,37 +163,6 @@ impl Status {
             Status::Gone { successor, .. } => Some(successor),
         }
     }
-}
-
-/// The sizes that a model can make.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Sizes {
-    /// The size cannot be chosen.
-    #[default]
-    None,
-    /// Every size is passed on; the provider judges.
-    Any,
-    /// These only.
-    List(Vec<Size>),
-    /// Every size that keeps to a rule.
-    Rule(SizeRule),
-}
-
-/// What a size must satisfy. Conditions that are left out hold always.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SizeRule {
-    /// Both edges are multiples of this many pixels.
-    pub multiple_of: Option<u32>,
-    /// The long edge is at most this many times the short one.
-    pub max_ratio: Option<u32>,
-    /// The longest edge, in pixels.
-    pub max_edge: Option<u32>,
-    /// The smallest area, in pixels.
-    pub min_pixels: Option<u64>,
-    /// The largest area, in pixels.
-    pub max_pixels: Option<u64>,
 }
 
 /// An inclusive range of integers.
