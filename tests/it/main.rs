@@ -31,6 +31,7 @@ mod replicas;
 mod retention;
 mod sdk;
 mod shared;
+mod sizes;
 mod store;
 mod tenants;
 mod variants;

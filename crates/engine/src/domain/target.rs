@@ -29,6 +29,16 @@ impl Target {
         Target { size: self.size.or(other.size), format: self.format.or(other.format) }
     }
 
+    /// The copy of `picture` that is wanted and can be made.
+    pub fn copy_of(&self, picture: &Picture) -> Option<Form> {
+        let can_be_made = |form: &Form| {
+            Form::is_readable(picture.format)
+                && Form::is_writable(form.format)
+                && form.is_within_reach(picture.width, picture.height)
+        };
+        self.form_of(picture).filter(can_be_made)
+    }
+
     /// The copy of `picture` that is wanted; `None` if the picture is as it should be.
     pub fn form_of(&self, picture: &Picture) -> Option<Form> {
         let (width, height) = self.size.unwrap_or((picture.width, picture.height));
@@ -148,6 +158,11 @@ mod tests {
         assert_eq!(jpeg.form_of(&picture(Format::Png, 1200, 630)), form(Format::Jpeg));
         assert_eq!(wide.and(jpeg).form_of(&picture(Format::Png, 9, 9)), form(Format::Jpeg));
         assert_eq!(Target::default().form_of(&picture(Format::Avif, 9, 9)), None);
+        // Wanted, and not to be had.
+        assert!(wide.form_of(&picture(Format::Png, 9, 9)).is_some());
+        assert_eq!(wide.copy_of(&picture(Format::Png, 9, 9)), None);
+        assert_eq!(wide.copy_of(&picture(Format::Avif, 1280, 672)), None);
+        assert_eq!(wide.copy_of(&picture(Format::Png, 1280, 672)), form(Format::Png));
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_open_paths() {
         let picture = format!("/media/img_{:032x}", 7);
-        for open in ["/healthz", "/readyz", picture.as_str(), "/media/img_7"] {
+        for open in ["/healthz", "/readyz", picture.as_str(), "/media/img_7", "/media/img_7/1200x630.png"] {
             assert!(is_public(&Method::GET, open), "{open}");
             assert!(!is_public(&Method::POST, open), "{open}");
         }
@@ -177,6 +177,9 @@ mod tests {
             "/healthz/",
             "/media/img_7/",
             "/media/img_7/x",
+            "/media/img_7/1x1.svg",
+            "/media/img_7/1x1.png/",
+            "/media//1x1.png",
         ] {
             assert!(!is_public(&Method::GET, closed), "{closed}");
         }

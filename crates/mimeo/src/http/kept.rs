@@ -150,11 +150,14 @@ pub async fn job(
         Ok(id) => edge.pipeline.job(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    let kept = kept.ok_or_else(|| {
+    let mut kept = kept.ok_or_else(|| {
         let message = "There is no such job, or not any more: an answer is kept for server.idempotency_s seconds.";
         Error::new(Kind::NotFound, message).code("job_not_found")
     })?;
     let base = base_url(edge.options.public_url.as_deref(), &headers)?;
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
     let mut body = match &kept.state {
         pipeline::State::Running => open(&kept, "running", &base),
         pipeline::State::Succeeded(answer) => {

@@ -78,6 +78,9 @@ pub fn describe(provider: &Provider, model: &Model) -> Value {
             "multiple_of": rule.multiple_of, "max_ratio": rule.max_ratio, "max_edge": rule.max_edge,
             "min_pixels": rule.min_pixels, "max_pixels": rule.max_pixels,
         }),
+        Sizes::Ratios(ratios) => json!({
+            "ratios": ratios.list.iter().map(ToString::to_string).collect::<Vec<_>>(), "tiers": ratios.tiers,
+        }),
     };
     let prices = model.prices.as_ref();
     let mut details = json!({
