@@ -196,7 +196,8 @@ fn ratios_and_resolutions_choose_a_size() {
         let exact = ImageRequest { size: fitted.request.size, ..plain() };
         assert_eq!(fit(model, &exact).unwrap(), fitted.request);
     }
-    let wrong: [(&Model, &[(&str, &str)], Size, &str, &str); 9] = [
+    type Wrong<'a> = (&'a Model, &'a [(&'a str, &'a str)], Size, &'a str, &'a str);
+    let wrong: [Wrong<'_>; 9] = [
         (&two, &[wide], Size::Exact(1024, 1024), "aspect_ratio", "is not 16:9"),
         (&two, &[fine], Size::Exact(1024, 1024), "resolution", "leave resolution out"),
         (&two, &[("aspect_ratio", "wide")], Size::Auto, "aspect_ratio", "16:9"),
