@@ -35,6 +35,7 @@ mod replicas;
 mod retention;
 mod sdk;
 mod shared;
+mod sizes;
 mod store;
 mod tenants;
 mod variants;

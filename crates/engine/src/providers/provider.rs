@@ -11,7 +11,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::auth::Credentials;
-use super::fit::Misfit;
+use super::fit::{Fitted, Misfit};
 use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
@@ -107,7 +107,7 @@ impl ResolvedModel {
         request: &ImageRequest,
         unknown: &BTreeMap<String, Value>,
         tier: Option<&str>,
-    ) -> Result<ImageRequest, Misfit> {
+    ) -> Result<Fitted, Misfit> {
         match &self.asked {
             None => self.model.fit(request, unknown, tier),
             Some(asked) => self.model.fit(&self.translated(asked, request, tier), unknown, tier),

@@ -24,7 +24,7 @@ fn record(tables: &str, model: &str) -> String {
 async fn submit(record: &str, server: &Server, request: &ImageRequest, n: u32) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("vendor/kite#v2").unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     provider.submit(&testing::job(&model, &request, n, None), &|_| {}).await
 }
 

@@ -304,7 +304,7 @@ impl Watch for Told {
 async fn run(record: &str, server: &Server, request: &ImageRequest, told: &Told) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("m").unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     provider.submit(&testing::job(&model, &request, 1, Some(2)), told).await
 }
 
@@ -543,7 +543,7 @@ async fn the_record_of_the_catalogue_is_executed() {
             let inputs = if edits { vec![testing::input(b"first", 64, 64)] } else { Vec::new() };
             let operation = if edits { Operation::Edit } else { Operation::Generate };
             let request = ImageRequest { operation, inputs, ..ImageRequest::generate("a red kite") };
-            let request = model.fit(&request, &BTreeMap::new(), None).unwrap();
+            let request = model.fit(&request, &BTreeMap::new(), None).unwrap().request;
             let made = provider.submit(&testing::job(model, &request, 1, None), &Told::default()).await.unwrap();
             assert_eq!(made.pictures, [PICTURE], "{}", model.id);
         }
