@@ -303,5 +303,6 @@ fn blueprint(config: &str, record: &str) -> Blueprint {
         keys: KeyRing::default(),
         storage_url: None,
         config,
+        catalogue,
     }
 }
