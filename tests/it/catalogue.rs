@@ -101,6 +101,9 @@ fn what_is_not_enabled_says_what_it_needs() {
         |name: &str| listed.as_array().expect("a list").iter().find(|row| row["provider"] == name).expect("listed");
     assert_eq!(of("openai")["needs"], json!(["set OPENAI_API_KEY"]));
     assert_eq!(of("openai-compatible")["needs"], json!(["say base_url"]));
+    // The cheapest first, and nothing that a terminal would break.
+    let (_, out, _) = run(&folder, &["providers", "show", "openai"]);
+    assert!(out.contains("\n  costs      low $") && out.lines().all(|line| line.chars().count() <= 120), "{out}");
     // What is shown to be copied is right as it stands.
     for row in listed.as_array().expect("a list") {
         let name = row["provider"].as_str().expect("a name");
