@@ -304,5 +304,6 @@ fn blueprint(config: &str, record: &str) -> Blueprint {
         storage_url: None,
         catalogue,
         config,
+        catalogue,
     }
 }
