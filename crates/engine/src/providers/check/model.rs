@@ -4,6 +4,7 @@ use super::Faults;
 use super::layout::At;
 use crate::domain::{Operation, Size, Usd};
 use crate::pricing::{Certainty, OutputTokens, Rates};
+use crate::providers::comfy;
 use crate::providers::model::{Model, Sizes, Status};
 use crate::providers::near::near;
 use crate::providers::record::{Record, Shape};
@@ -107,10 +108,14 @@ impl Finding<'_, '_, '_> {
         if edits && wiring.wire.edit.is_none() {
             self.add("operations", "it can edit, but wire.edit is missing");
         }
-        if model.partial_images > 0 && !wiring.wire.streaming {
+        let is_graph = self.record.shape == Shape::ComfyGraph;
+        if model.partial_images > 0 && !wiring.wire.streaming && !is_graph {
             self.add("partial_images", "it streams unfinished pictures, but wire.streaming is not true");
         }
-        if model.graph.is_some() && self.record.shape != Shape::ComfyGraph {
+        if is_graph && let Some(message) = comfy::fault(model) {
+            self.add("graph", message);
+        }
+        if model.graph.is_some() && !is_graph {
             self.add("graph", "a graph is for shape = \"comfy-graph\"; take it out");
         }
     }
