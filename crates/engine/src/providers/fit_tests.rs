@@ -67,7 +67,7 @@ fn what_does_not_fit_is_named_with_what_does() {
     let two = model("openai", "gpt-image-2");
     let cases: Vec<(&Model, ImageRequest, &str, &str)> = vec![
         (&two, ImageRequest { prompt: "x".repeat(32_001), ..plain() }, "prompt", "32001 characters"),
-        (&two, ImageRequest { prompt: String::new(), ..plain() }, "prompt", "missing"),
+        (&two, ImageRequest { prompt: String::new(), ..plain() }, "prompt", "must not be empty"),
         (&two, ImageRequest { size: at(1000, 1000), ..plain() }, "size", "multiples of 16"),
         (&two, ImageRequest { size: at(4096, 2048), ..plain() }, "size", "3840"),
         (&two, ImageRequest { size: at(3840, 3840), ..plain() }, "size", "8294400"),

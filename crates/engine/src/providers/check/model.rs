@@ -101,6 +101,9 @@ impl Finding<'_, '_, '_> {
             let message = "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
+        if !model.prompt_optional && has(Field::Data) && !has(Field::Prompt) {
+            self.add("prompt_optional", "without a place for prompt, prompt_optional must be true");
+        }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
             self.add("operations", "it can generate, but wire.generate is missing");
         }
@@ -217,6 +220,7 @@ impl Finding<'_, '_, '_> {
                 let qualities: Vec<&String> = match &rates.output {
                     OutputTokens::Area { base, .. } => base.keys().collect(),
                     OutputTokens::Table(rows) => rows.iter().map(|row| &row.quality).collect(),
+                    OutputTokens::Pixels(_) => Vec::new(),
                 };
                 let strange: Vec<String> = qualities.into_iter().filter(|q| !knows(q)).cloned().collect();
                 for quality in strange {
@@ -224,6 +228,7 @@ impl Finding<'_, '_, '_> {
                     self.add("prices.rates.tokens.output", message);
                 }
             }
+            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) | Rates::Credit(_) => {}
         }
     }
 }
