@@ -9,8 +9,10 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Record).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "A provider record".into());
-        // Editors let a file say so itself: `#:schema ./schema.json`, or a key of this name.
-        root.insert("description".to_owned(), "How to speak to a provider of pictures, and what its models can and cost.".into());
+        root.insert(
+            "description".to_owned(),
+            "How to speak to a provider of pictures, and what its models can and cost.".into(),
+        );
     }
     schema
 }
@@ -41,7 +43,8 @@ mod tests {
 
     /// Collects the keys of `value` that `part` of the schema has no word for.
     fn walk(schema: &Value, part: &Value, value: &Value, at: &str, strange: &mut Vec<String>) {
-        let name = |part: &Value| part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")).map(str::to_owned);
+        let name =
+            |part: &Value| part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")).map(str::to_owned);
         if let Some(name) = name(part) {
             return walk(schema, &schema["$defs"][name], value, at, strange);
         }
@@ -72,12 +75,16 @@ mod tests {
                 }
             }
             Value::Array(list) if part["type"] == "array" => {
-                list.iter().enumerate().for_each(|(index, value)| walk(schema, &part["items"], value, &format!("{at}/{index}"), strange));
+                list.iter()
+                    .enumerate()
+                    .for_each(|(index, value)| walk(schema, &part["items"], value, &format!("{at}/{index}"), strange));
             }
             Value::Array(_) if part["type"].is_string() => strange.push(format!("{at}: no list")),
             _ => {
                 let words = part["enum"].as_array();
-                if words.is_some_and(|words| !words.contains(value)) || part.get("const").is_some_and(|word| word != value) {
+                if words.is_some_and(|words| !words.contains(value))
+                    || part.get("const").is_some_and(|word| word != value)
+                {
                     strange.push(format!("{at}: {value}"));
                 }
             }
