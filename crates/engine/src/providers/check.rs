@@ -87,6 +87,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<Record, Vec<RecordFault>> {
 /// What the parser says, on one line, with the name that may be meant.
 fn sentence(message: &str) -> String {
     let line = message.replace('\n', "; ");
+    if let Some(kind) = line.strip_prefix("data did not match any variant of untagged enum ") {
+        return format!("it has none of the forms of a {}; `mimeo providers schema` has them all", kind.to_lowercase());
+    }
     // unknown field `a`, expected one of `b`, `c`
     let mut quoted = line.split('`').skip(1).step_by(2);
     let guess = match (line.starts_with("unknown "), quoted.next()) {

@@ -279,7 +279,7 @@ impl<'a> Execution<'a> {
     }
 
     /// The pictures of a graph that has ended.
-    async fn conclude(&self, entry: &Value) -> Result<Generated, Fault> {
+    async fn conclude(&mut self, entry: &Value) -> Result<Generated, Fault> {
         let messages = pointer::all(entry, "status/messages/*");
         let last =
             |name: &str| messages.iter().rev().find(|message| message.get(0).and_then(Value::as_str) == Some(name));
