@@ -44,6 +44,9 @@ pub struct Model {
     pub operations: Vec<Operation>,
     /// The longest prompt, in characters.
     pub max_prompt_chars: Option<u32>,
+    /// True if it needs no prompt, because something else says what is drawn.
+    #[serde(default)]
+    pub prompt_optional: bool,
     /// The sizes that it can make.
     #[serde(default)]
     pub sizes: Sizes,

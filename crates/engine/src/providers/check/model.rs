@@ -102,6 +102,9 @@ impl Finding<'_, '_, '_> {
                 "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
+        if !model.prompt_optional && has(Field::Data) && !has(Field::Prompt) {
+            self.add("prompt_optional", "without a place for prompt, prompt_optional must be true");
+        }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
             self.add("operations", "it can generate, but wire.generate is missing");
         }

@@ -305,8 +305,6 @@ async fn run(record: &str, server: &Server, request: &ImageRequest, told: &Told)
     let provider = recorded(record, &server.url);
     let model = provider.model("m").unwrap();
     let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
-    provider.submit(&testing::job(&model, &request, 1, Some(2)), told).await
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
     let job = testing::job(&model, &request, 1, Some(2));
     sent(provider.submit(&job, told)).await
 }
