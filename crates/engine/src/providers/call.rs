@@ -47,8 +47,12 @@ pub(super) async fn post(
     }
     let deadline = Instant::now() + provider.timeout;
     let seconds = provider.timeout.as_secs();
+    let sent = Instant::now();
     match timeout_at(deadline, client.execute(request)).await {
-        Ok(Ok(response)) => Ok(Reply { response, deadline, seconds }),
+        Ok(Ok(response)) => {
+            provider.heard.note(sent, response.headers(), provider.clock.now());
+            Ok(Reply { response, deadline, seconds })
+        }
         Ok(Err(error)) => Err(fault::of_transport(provider, error, left.load(Ordering::Acquire))),
         Err(_) if left.load(Ordering::Acquire) => Err(fault::too_late(seconds)),
         Err(_) => Err(not_sent("no connection came about in time")),

@@ -18,6 +18,11 @@ const LONGEST: usize = 300;
 /// Longest wait that a provider may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// The headers that say when to come back whatever the provider: the one of RFC 9110, and before it its more exact
+/// companion.
+const RETRY_AFTER: [(&str, RetryUnit); 2] =
+    [("retry-after-ms", RetryUnit::Milliseconds), ("retry-after", RetryUnit::Seconds)];
+
 /// The connection failed. `left` is true if anything of the call had left this machine.
 pub(super) fn of_transport(provider: &Provider, error: reqwest::Error, left: bool) -> Fault {
     let timeout = error.is_timeout();
@@ -60,6 +65,7 @@ pub(super) fn of_status(provider: &Provider, status: u16, headers: &HeaderMap, b
     let mut fault = Fault::new(kind, message);
     fault.status = Some(status);
     fault.retry_after = retry_after(provider, headers);
+    fault.should_retry = super::rate::should_retry(headers);
     if let Some(said) = said {
         said.label(provider, &mut fault);
     }
@@ -174,13 +180,14 @@ fn clean(provider: &Provider, text: &str) -> String {
     line
 }
 
-/// When to come back, by the first header of the record that says it.
+/// When to come back, by the first header of the record that says it, or else by those that everybody understands.
 fn retry_after(provider: &Provider, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    provider.record.wire.retry_after.iter().find_map(|source| {
-        let value = text(&source.header)?;
+    let of_record = provider.record.wire.retry_after.iter().map(|source| (source.header.as_str(), source.unit));
+    of_record.chain(RETRY_AFTER).find_map(|(header, unit)| {
+        let value = text(header)?;
         let number = value.parse::<f64>().ok();
-        let wait = match (source.unit, number) {
+        let wait = match (unit, number) {
             (RetryUnit::Milliseconds, number) => Duration::try_from_secs_f64(number? / 1000.0).ok()?,
             (RetryUnit::Seconds, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok()?,
             (RetryUnit::Seconds, None) => {

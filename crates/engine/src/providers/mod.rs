@@ -15,6 +15,7 @@
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
 //! | `fault` | what an error means for money |
+//! | `rate` | what an answer says, in passing, of the account's limits |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
@@ -29,6 +30,7 @@ pub mod model;
 mod near;
 mod openai;
 pub mod provider;
+mod rate;
 pub mod record;
 pub mod registry;
 pub mod watch;

@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use super::fit::Misfit;
 use super::model::{Model, Status};
+use super::rate::Heard;
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
 use super::{openai, sandbox};
 use crate::clock::Clock;
-use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
@@ -39,6 +40,7 @@ pub struct Provider {
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
+    pub(super) heard: Heard,
 }
 
 /// How large this provider's pictures are, by the last one: where an answer does not state its length, its buffer
@@ -209,6 +211,12 @@ impl Provider {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
+    }
+
+    /// What the last answers said of the account's limits, and when the call was sent that was told so; each piece
+    /// of news once.
+    pub fn rate_news(&self) -> Option<(tokio::time::Instant, RateNews)> {
+        self.heard.take()
     }
 
     fn today(&self) -> jiff::civil::Date {

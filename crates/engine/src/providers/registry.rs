@@ -9,6 +9,7 @@ use reqwest::Url;
 use super::model::Model;
 use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
+use super::rate::Heard;
 use super::record::{Record, RecordFault, Scheme};
 use crate::clock::Clock;
 use crate::net::Clients;
@@ -301,6 +302,7 @@ fn provider(
         clients: clients.clone(),
         clock: clock.clone(),
         typical: Typical::default(),
+        heard: Heard::default(),
     })
 }
 

@@ -6,8 +6,10 @@ fn environment(pairs: &[(&str, &str)]) -> Environment {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn configured(text: &str) -> BTreeMap<String, config::Provider> {
-    config::Config::parse(text, std::path::Path::new("mimeo.toml")).unwrap().providers
+/// The table `providers` of a configuration.
+fn configured(text: &str) -> BTreeMap<String, settings::Provider> {
+    let mut tables: BTreeMap<String, BTreeMap<String, settings::Provider>> = toml::from_str(text).unwrap();
+    tables.remove("providers").unwrap_or_default()
 }
 
 fn build(text: &str, variables: &[(&str, &str)]) -> Result<Registry, Vec<(String, String)>> {
