@@ -9,6 +9,7 @@
 //! * `server`: connections and the router. `shop`: what the routes share.
 //! * `openai`, `compatible`, `native`: the three providers; `control`: the simulation's own controls.
 //! * [`price`] and [`money`]: what an order costs.
+//! * `rate`: a limit on the rate of requests, if one is set.
 //! * `sale`: the one way every paid request goes; `script` and [`fault`]: what goes wrong on it.
 //! * [`book`]: the invoices. `picture`: the pictures. `body`: how bytes leave, whole, slow or broken.
 
@@ -25,6 +26,7 @@ mod openai;
 mod picture;
 pub mod price;
 mod problem;
+mod rate;
 mod sale;
 mod script;
 mod server;

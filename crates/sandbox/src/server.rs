@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::sale::HangUp;
 use crate::shop::Shop;
-use crate::{compatible, control, native, openai};
+use crate::{compatible, control, native, openai, rate};
 
 /// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
 const LARGEST_REQUEST: usize = 256 << 20;
@@ -40,6 +40,7 @@ pub(crate) fn router(shop: Arc<Shop>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(openai::not_found)
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shop), rate::limit))
         .layer(axum::middleware::map_response_with_state(Arc::clone(&shop), label))
         .with_state(shop)
 }

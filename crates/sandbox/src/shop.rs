@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::book::Book;
 use crate::picture::Picture;
+use crate::rate::Rate;
 use crate::script::Script;
 use crate::stats::Counters;
 
@@ -18,6 +19,7 @@ use crate::stats::Counters;
 pub(crate) struct Shop {
     pub book: Arc<Book>,
     pub script: Script,
+    pub rate: Rate,
     pub counters: Arc<Counters>,
     pub files: Files,
     /// The least size of every picture, in bytes, unless a fault says otherwise.
@@ -32,6 +34,7 @@ impl Shop {
         let shop = Self {
             book,
             script: Script::default(),
+            rate: Rate::default(),
             counters: Arc::default(),
             files: Files::default(),
             picture_bytes,
