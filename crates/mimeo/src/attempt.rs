@@ -2,6 +2,9 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod again;
+mod health;
+mod lessons;
 mod queue;
 
 use std::sync::Arc;
@@ -21,7 +24,12 @@ use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
 };
+use again::RetryBudgets;
+use health::Health;
 use queue::WaitingRooms;
+
+pub use again::backoff;
+pub use health::{Probe, Standing};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +40,8 @@ pub struct Attempts {
     tracker: TaskTracker,
     shared: Shared,
     rooms: WaitingRooms,
+    health: Health,
+    again: RetryBudgets,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -58,6 +68,8 @@ pub struct Errand<'a> {
     pub seen: Option<i64>,
     /// Pay although nobody knows what came of the same call before.
     pub retry_unknown: bool,
+    /// What is left of the caller's deadline.
+    pub time_left: Option<Duration>,
 }
 
 /// What became of the wish to make a paid call.
@@ -112,7 +124,8 @@ impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
     /// `shared`; `tracker` owns what must still be written when nobody waits for it.
     pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
-        Attempts { store, ledger, clock, tracker, shared, rooms: WaitingRooms::default() }
+        let (rooms, health, again) = (WaitingRooms::default(), Health::default(), RetryBudgets::default());
+        Attempts { store, ledger, clock, tracker, shared, rooms, health, again }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -131,9 +144,9 @@ impl Attempts {
         let id = job.attempt;
         let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
-        let passed = self.shared.try_pass(&provider.name, provider.limits).await;
+        let passed = self.shared.try_pass(&provider.name, provider.limits, job.n).await;
         let room = self.rooms.of(&provider.name, provider.limits);
-        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.call.deadline)) };
+        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.time_left, self.outlook(provider))) };
         let seat = match seat.transpose() {
             Ok(seat) => seat,
             Err(full) => return Ok(Made::TurnedAway(full)),
@@ -170,9 +183,9 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
-                let wait = self.shared.pass(&provider.name, provider.limits);
+                let wait = self.shared.pass(&provider.name, provider.limits, job.n);
                 let Ok(pass) = timeout(room.patience(), wait).await else {
-                    let (result, reserving) = (Err(room.gave_up()), started.elapsed());
+                    let (result, reserving) = (Err(room.gave_up(self.outlook(provider))), started.elapsed());
                     let calling = Duration::ZERO;
                     let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
                     return Ok(Made::Attempt(Box::new(attempt)));
@@ -197,8 +210,10 @@ impl Attempts {
         }
         drop(seat);
         let _calling = room.call();
+        self.again.called(&provider.name);
         let sending = Instant::now();
         let result = provider.submit(job, watch).await;
+        self.learn(provider, sending, &result);
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
         let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
