@@ -1,5 +1,6 @@
 //! What an operator says of a provider's account: where it is, what it may do, what it may cost.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::domain::Usd;
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, TextRef};
 
 /// A provider account or server.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -20,6 +21,9 @@ pub struct Provider {
     pub api_key: Option<SecretRef>,
     /// Base address, in place of the record's.
     pub base_url: Option<String>,
+    /// What the record leaves open, such as an account or a region: `{ account = "…" }`, or for each
+    /// `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub vars: BTreeMap<String, TextRef>,
     /// How long one call may take, in seconds, in place of the record's.
     pub timeout_s: Option<u32>,
     /// Limits of the account.

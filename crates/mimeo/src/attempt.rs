@@ -3,7 +3,9 @@
 //! attempt, and whether there may be one is the pipeline's decision.
 
 mod again;
+mod callback;
 mod health;
+mod job;
 mod lessons;
 mod queue;
 
@@ -15,11 +17,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price};
+use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
-use crate::providers::{Job, Provider, Watch};
+use crate::providers::{Job, Provider};
 use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
@@ -29,7 +31,9 @@ use health::Health;
 use queue::WaitingRooms;
 
 pub use again::backoff;
+pub use callback::Callbacks;
 pub use health::{Probe, Standing};
+pub use job::{Held, Surroundings, is_last_word};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct Attempts {
     rooms: WaitingRooms,
     health: Health,
     again: RetryBudgets,
+    callbacks: Callbacks,
+    in_hand: job::InHand,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -118,14 +124,25 @@ pub struct Attempt {
     pub reserving: Duration,
     /// How long the provider took, to the last byte.
     pub calling: Duration,
+    /// The job that it has become, if the provider has accepted it as one. Nobody else asks for it meanwhile.
+    pub job: Option<Held>,
 }
 
 impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
-    /// `shared`; `tracker` owns what must still be written when nobody waits for it.
-    pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
-        let (rooms, health, again) = (WaitingRooms::default(), Health::default(), RetryBudgets::default());
-        Attempts { store, ledger, clock, tracker, shared, rooms, health, again }
+    /// `shared`; `tracker` owns what must still be written when nobody waits for it, and providers are told to call
+    /// back at `callbacks`.
+    pub fn new(
+        store: Arc<Store>,
+        ledger: Ledger,
+        shared: Shared,
+        clock: Clock,
+        tracker: TaskTracker,
+        callbacks: Callbacks,
+    ) -> Self {
+        let (rooms, in_hand) = (WaitingRooms::default(), job::InHand::default());
+        let (health, again) = (Health::default(), RetryBudgets::default());
+        Attempts { store, ledger, clock, tracker, shared, rooms, health, again, callbacks, in_hand }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -138,7 +155,7 @@ impl Attempts {
         provider: &Provider,
         job: &Job<'_>,
         expected: Price,
-        watch: &dyn Watch,
+        around: Surroundings<'_>,
     ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
@@ -183,12 +200,26 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
+                // Who streams from a model that shows unfinished pictures expects nothing else.
+                if job.model.partial_images == 0 {
+                    (around.tell)(Progress::Queued { position: None });
+                }
                 let wait = self.shared.pass(&provider.name, provider.limits, job.n);
-                let Ok(pass) = timeout(room.patience(), wait).await else {
-                    let (result, reserving) = (Err(room.gave_up(self.outlook(provider))), started.elapsed());
-                    let calling = Duration::ZERO;
-                    let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
-                    return Ok(Made::Attempt(Box::new(attempt)));
+                let waited = tokio::select! {
+                    biased;
+                    () = around.stop.cancelled() => Err(job::called_off()),
+                    waited = timeout(room.patience(), wait) => {
+                        waited.map_err(|_| room.gave_up(self.outlook(provider)))
+                    }
+                };
+                let pass = match waited {
+                    Ok(pass) => pass,
+                    Err(fault) => {
+                        let (result, reserving, calling) = (Err(fault), started.elapsed(), Duration::ZERO);
+                        let attempt =
+                            Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: None };
+                        return Ok(Made::Attempt(Box::new(attempt)));
+                    }
                 };
                 intended = Instant::now();
                 match self.store.mark_sending(id, term, self.clock.now()).await {
@@ -212,11 +243,16 @@ impl Attempts {
         let _calling = room.call();
         self.again.called(&provider.name);
         let sending = Instant::now();
-        let result = provider.submit(job, watch).await;
-        self.learn(provider, sending, &result);
+        let watch = self.watch(id, term, around).await;
+        let result = match around.stop.is_cancelled() {
+            true => Err(job::called_off()),
+            false => provider.submit(job, &watch).await,
+        };
+        let held = watch.into_held();
+        self.learn(provider, sending, held.is_some(), &result);
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
-        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
+        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: held };
         Ok(Made::Attempt(Box::new(attempt)))
     }
 

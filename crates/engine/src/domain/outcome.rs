@@ -112,6 +112,8 @@ pub enum FaultKind {
     BadAnswer,
     /// Nobody knows: sent, and no answer that settles it.
     Unknown,
+    /// The provider has accepted the job, and it has not ended in time. It can be asked for later.
+    Unfinished,
     /// It was cancelled on purpose before anything was billed.
     Cancelled,
 }
@@ -120,7 +122,7 @@ impl FaultKind {
     /// True if money may have been spent. Such a call is never repeated by itself, and its
     /// reservation goes to suspense.
     pub const fn may_have_billed(self) -> bool {
-        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown)
+        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished)
     }
 
     /// True if another candidate may be tried for the same request.
@@ -139,6 +141,7 @@ impl FaultKind {
             FaultKind::Failed => "failed",
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::Unknown => "unknown",
+            FaultKind::Unfinished => "unfinished",
             FaultKind::Cancelled => "cancelled",
         }
     }

@@ -1,6 +1,7 @@
 //! The one way out: the HTTP clients, and the guard that keeps them off private addresses.
 
 pub mod client;
+pub mod document;
 pub mod guard;
 
 pub use client::{Clients, NoClient};

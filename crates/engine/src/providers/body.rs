@@ -1,33 +1,53 @@
-//! Request bodies: the canonical fields of a job under the names that the record gives them.
+//! Request bodies: the canonical fields of a job at the places that the wiring gives them.
 
-use reqwest::multipart::{Form, Part};
-use serde_json::{Map, Value};
+use base64_simd::STANDARD;
+use reqwest::multipart::{Form as Multipart, Part};
+use serde_json::{Map, Value, json};
 
-use super::provider::{Job, Provider};
-use super::record::{Field, Record};
+use super::provider::Job;
+use super::watch::Callback;
+use super::wiring::{Encoding, Field, Form, Place, Polarity};
+use super::{call::Payload, pointer};
 use crate::domain::request::Decimal;
-use crate::domain::{Fault, FaultKind, Format, InputPicture, Size};
+use crate::domain::{Fault, FaultKind, Format, InputPicture, Operation, Size};
 
-/// The fields of a call, pictures left out. `partials` is set if unfinished pictures are to be streamed.
-pub(super) fn fields(provider: &Provider, job: &Job<'_>, partials: Option<u8>) -> Map<String, Value> {
-    let (record, request) = (&provider.record, job.request);
-    let mut fields = Map::new();
-    for (name, value) in record.constants.iter().chain(&request.extras) {
-        fields.insert(name.clone(), value.clone());
+/// What a call carries beside its path and its headers.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    /// The body, pictures left out where they become parts of a form.
+    pub body: Map<String, Value>,
+    /// Parameters of the address.
+    pub query: Vec<(String, String)>,
+}
+
+/// The fields of a call, pictures left out. `partials` is set if unfinished pictures are to be streamed, and
+/// `callback` if the provider may call back.
+pub(super) fn fields(job: &Job<'_>, partials: Option<u8>, callback: Option<&Callback>) -> Fields {
+    let (wiring, request) = (&job.model.wiring, job.request);
+    let mut fields = Fields::default();
+    for (place, value) in wiring.constants.iter().chain(&request.extras) {
+        pointer::put(&mut fields.body, place, value.clone());
     }
     let mut put = |field: Field, value: Option<Value>| {
-        if let (Some(name), Some(value)) = (record.wire_name(field), value) {
-            fields.insert(name.to_owned(), value);
+        if let (Some(place), Some(value)) = (wiring.place(field), value) {
+            fields.put(place, value);
         }
     };
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    put(Field::Model, Some(Value::from(job.model.id.as_str())));
+    put(Field::Model, Some(Value::from(job.model.path.as_deref().unwrap_or(&job.model.id))));
     put(Field::Prompt, Some(Value::from(request.prompt.as_str())));
     put(Field::N, Some(Value::from(job.n)));
     if let Size::Exact(width, height) = request.size {
-        put(Field::Size, Some(Value::from(request.size.to_string())));
+        let joined = |field: Field, usual: &str, a: &str, b: &str| {
+            let separator = wiring.place(field).and_then(|place| place.separator.as_deref()).unwrap_or(usual);
+            Some(Value::from(format!("{a}{separator}{b}")))
+        };
+        put(Field::Size, joined(Field::Size, "x", &width.to_string(), &height.to_string()));
         put(Field::Width, Some(Value::from(width)));
         put(Field::Height, Some(Value::from(height)));
+        let ratio = job.model.ratio_of(width, height);
+        put(Field::Ratio, joined(Field::Ratio, ":", &ratio.0.to_string(), &ratio.1.to_string()));
+        put(Field::Tier, job.model.tier_of(width, height).map(Value::from));
     }
     put(Field::Quality, text(&request.quality));
     put(Field::Background, text(&request.background));
@@ -45,27 +65,117 @@ pub(super) fn fields(provider: &Provider, job: &Job<'_>, partials: Option<u8>) -
         put(Field::Stream, Some(Value::from(true)));
         put(Field::PartialImages, Some(Value::from(partials)));
     }
+    if let Some(callback) = callback {
+        put(Field::Callback, Some(Value::from(callback.address.as_str())));
+        put(Field::CallbackSecret, Some(Value::from(callback.secret.reveal())));
+    }
     fields
 }
 
-/// The fields and pictures of an edit as a form. The pictures are shared, not copied.
-pub(super) fn form(record: &Record, job: &Job<'_>, fields: Map<String, Value>) -> Result<Form, Fault> {
-    let mut form = Form::new();
-    for (name, value) in fields {
-        let text = match value {
-            Value::String(text) => text,
-            other => other.to_string(),
+impl Fields {
+    fn put(&mut self, place: &Place, value: Value) {
+        let value = match &value {
+            Value::String(word) => place.map.get(word).cloned().unwrap_or(value),
+            _ => value,
         };
-        form = form.text(name, text);
+        let value = match place.form {
+            Form::List => json!([value]),
+            Form::Text => Value::from(plain(value)),
+            _ => value,
+        };
+        match &place.query {
+            Some(name) => self.query.push((name.clone(), plain(value))),
+            None => pointer::put(&mut self.body, &place.at, value),
+        }
     }
-    let image = record.wire_name(Field::Image).unwrap_or("image");
-    for (index, input) in job.request.inputs.iter().enumerate() {
-        form = form.part(image.to_owned(), part(input, &format!("image-{index}"))?);
+
+    /// The body of a call, with the pictures of an edit.
+    ///
+    /// # Errors
+    /// A picture cannot be put into it.
+    pub(super) fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
+        let wiring = &job.model.wiring;
+        let is_edit = job.request.operation == Operation::Edit;
+        let encoding = wiring.encoding(is_edit);
+        let mut parts = Vec::new();
+        if let Some(place) = wiring.place(Field::Image) {
+            for (index, input) in job.request.inputs.iter().enumerate() {
+                self.picture(place, index, input, &format!("image-{index}"), encoding, &mut parts)?;
+            }
+        }
+        if let (Some(mask), Some(place)) = (&job.request.mask, wiring.place(Field::Mask)) {
+            let turned = turned(mask, place.polarity)?;
+            self.picture(place, 0, turned.as_ref().unwrap_or(mask), "mask", encoding, &mut parts)?;
+        }
+        Ok(match encoding {
+            Encoding::Json => Payload::Json(Value::Object(self.body).to_string()),
+            Encoding::Form => {
+                let mut form = Multipart::new();
+                for (name, value) in self.body {
+                    form = form.text(name, plain(value));
+                }
+                Payload::Form(parts.into_iter().fold(form, |form, (name, part)| form.part(name, part)))
+            }
+        })
     }
-    if let (Some(mask), Some(name)) = (&job.request.mask, record.wire_name(Field::Mask)) {
-        form = form.part(name.to_owned(), part(mask, "mask")?);
+
+    fn picture(
+        &mut self,
+        place: &Place,
+        index: usize,
+        input: &InputPicture,
+        stem: &str,
+        encoding: Encoding,
+        parts: &mut Vec<(String, Part)>,
+    ) -> Result<(), Fault> {
+        let at = match (&place.more, index) {
+            (Some(more), 1..) => more.replace("{i}", &(index + 1).to_string()),
+            _ => place.at.clone(),
+        };
+        let picture = &input.picture;
+        let text = match (place.form, encoding) {
+            (Form::Part, _) | (Form::Plain | Form::List, Encoding::Form) => {
+                parts.push((at, part(input, stem)?));
+                return Ok(());
+            }
+            (Form::DataUrl, _) => {
+                let mut text = format!("data:{};base64,", picture.format.mime());
+                STANDARD.encode_append(&picture.bytes, &mut text);
+                text
+            }
+            _ => STANDARD.encode_to_string(&picture.bytes),
+        };
+        if place.beside.is_empty() {
+            let value = Value::from(text);
+            pointer::put(&mut self.body, &at, if place.form == Form::List { json!([value]) } else { value });
+        } else {
+            // One object with all of it, because a place that makes a new element would make two.
+            let (parent, name) = at.rsplit_once('/').unwrap_or(("", &at));
+            let mut object = Map::from_iter([(name.to_owned(), Value::from(text))]);
+            for (name, value) in &place.beside {
+                object.insert(name.clone(), Value::from(value.replace("{mime}", picture.format.mime())));
+            }
+            pointer::put(&mut self.body, parent, Value::Object(object));
+        }
+        Ok(())
     }
-    Ok(form)
+}
+
+/// A value as the text of a form or of an address.
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// The mask as a provider wants it; `None` if that is as callers send it.
+fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture>, Fault> {
+    let _ = mask;
+    match polarity {
+        Polarity::Transparent => Ok(None),
+        Polarity::White | Polarity::Black => Err(Fault::new(FaultKind::Rejected, "masks are not taken yet")),
+    }
 }
 
 fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {

@@ -79,13 +79,14 @@ struct Down {
 }
 
 impl Sign {
-    /// What a call says that took so long. Who is too busy, or does not accept a key, is there.
-    pub(super) fn of<T>(result: &Result<T, Fault>, took: Duration) -> Sign {
+    /// What a call says that took so long, if it says anything. Who is too busy, or does not accept a key, is there.
+    pub(super) fn of<T>(result: &Result<T, Fault>, took: Duration) -> Option<Sign> {
         match result.as_ref().map_err(|fault| fault.kind) {
             Err(kind @ (FaultKind::NotSent | FaultKind::Failed | FaultKind::Unknown | FaultKind::BadAnswer)) => {
-                Sign::Failed(kind)
+                Some(Sign::Failed(kind))
             }
-            Ok(_) | Err(_) => Sign::Answered(took),
+            Err(FaultKind::Cancelled | FaultKind::Unfinished) => None,
+            Ok(_) | Err(_) => Some(Sign::Answered(took)),
         }
     }
 }

@@ -153,19 +153,16 @@ fn late_failures_lengthen_nothing_and_late_answers_end_it() {
 
 #[test]
 fn who_says_no_is_there() {
-    for (kind, is_failure) in [
-        (FaultKind::NotSent, true),
-        (FaultKind::Failed, true),
-        (FaultKind::Unknown, true),
-        (FaultKind::BadAnswer, true),
-        (FaultKind::Refused, false),
-        (FaultKind::Throttled, false),
-        (FaultKind::Rejected, false),
-        (FaultKind::Denied, false),
-        (FaultKind::Cancelled, false),
-    ] {
-        let sign = Sign::of(&Err::<(), _>(Fault::new(kind, "")), SPAN);
-        assert_eq!(sign, if is_failure { Sign::Failed(kind) } else { Sign::Answered(SPAN) });
+    use FaultKind::{BadAnswer, Cancelled, Denied, Failed, NotSent, Refused, Rejected, Throttled, Unfinished, Unknown};
+    let of = |kind| Sign::of(&Err::<(), _>(Fault::new(kind, "")), SPAN);
+    for kind in [NotSent, Failed, Unknown, BadAnswer] {
+        assert_eq!(of(kind), Some(Sign::Failed(kind)));
     }
-    assert_eq!(Sign::of(&Ok(()), SPAN), Sign::Answered(SPAN));
+    for kind in [Refused, Throttled, Rejected, Denied] {
+        assert_eq!(of(kind), Some(Sign::Answered(SPAN)));
+    }
+    for kind in [Cancelled, Unfinished] {
+        assert_eq!(of(kind), None);
+    }
+    assert_eq!(Sign::of(&Ok(()), SPAN), Some(Sign::Answered(SPAN)));
 }

@@ -36,15 +36,24 @@ impl Attempts {
         self.shared.outlook(&provider.name, provider.limits)
     }
 
-    /// Learns from a call that went out at `sent`.
-    pub(super) fn learn(&self, provider: &Provider, sent: Instant, result: &Result<Generated, Fault>) {
+    /// Learns from a call that went out at `sent`. Was it `accepted` as a job, the account has taken it, whatever comes
+    /// of the questions after it.
+    pub(super) fn learn(
+        &self,
+        provider: &Provider,
+        sent: Instant,
+        accepted: bool,
+        result: &Result<Generated, Fault>,
+    ) {
         let (name, limits) = (&provider.name, provider.limits);
-        self.health.note(name, Sign::of(result, sent.elapsed()), Instant::now());
-        match result {
-            Err(fault) if fault.kind == FaultKind::Throttled => {
-                self.shared.refused(name, limits, sent, fault.retry_after);
+        if let Some(sign) = Sign::of(result, sent.elapsed()) {
+            self.health.note(name, sign, Instant::now());
+        }
+        match result.as_ref().map_err(|fault| (fault.kind, fault.retry_after)) {
+            Err((FaultKind::Throttled, retry_after)) if !accepted => {
+                self.shared.refused(name, limits, sent, retry_after);
             }
-            Err(fault) if fault.kind == FaultKind::NotSent => {}
+            Err((FaultKind::NotSent | FaultKind::Cancelled, _)) if !accepted => {}
             _ => self.shared.accepted(name, limits, sent),
         }
         if let Some((sent, news)) = provider.rate_news() {

@@ -66,8 +66,10 @@ impl Pipeline {
             let Some(wait) = wait else { return (result, laps, warnings) };
             tracing::info!(request = %order.call.id, provider = account.provider.name, wait_ms = wait.as_millis() as u64,
                            "it cost nothing and is asked again");
-            tokio::time::sleep(wait).await;
-            retries += 1;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => retries += 1,
+                () = lead.stop().cancelled() => return (result, laps, warnings),
+            }
         }
     }
 

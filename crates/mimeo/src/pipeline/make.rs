@@ -5,8 +5,10 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::again::Askable;
+use super::papers::Papers;
+use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
-use crate::attempt::{Attempt, Ended, Errand, Made};
+use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
@@ -21,13 +23,13 @@ use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refus
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
 pub(super) struct Account<'a> {
-    pub candidate: &'a Candidate,
-    pub provider: &'a Provider,
-    pub model: &'a Model,
+    pub(super) candidate: &'a Candidate,
+    pub(super) provider: &'a Provider,
+    pub(super) model: &'a Model,
     /// The candidates after it.
-    pub after: &'a [Askable<'a>],
+    pub(super) after: &'a [Askable<'a>],
     /// Since when these pictures are being made.
-    pub begun: Instant,
+    pub(super) begun: Instant,
 }
 
 /// How one paid call ended.
@@ -214,8 +216,12 @@ impl Pipeline {
             retry_unknown: order.plan.retry_unknown,
             time_left: account.time_left(order),
         };
-        let made = self.attempts.make(errand, provider, &job, expected, &tell).await; //          ⑤ ⑥
+        let papers = || Papers::of(order, candidate).to_json();
+        let around = Surroundings { tell: &tell, papers: &papers, stop: lead.stop() };
+        let made = self.attempts.make(errand, provider, &job, expected, around).await; //         ⑤ ⑥
         let outcome = match made {
+            // Dropped here, it is asked for in the background.
+            Ok(Made::Attempt(attempt)) if attempt.is_still_made() => Err(still_made(order, provider, &attempt)),
             Ok(Made::Attempt(attempt)) => {
                 laps.put("reserve", attempt.reserving);
                 laps.put("provider", attempt.calling);
@@ -236,7 +242,7 @@ impl Pipeline {
     }
 
     /// ⑦ ⑧ of a call that was made.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         order: &Order,
         account: Account<'_>,

@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use address::{Address, BadAddress};
-pub use news::Hint;
+pub use news::{Hint, heard};
 pub use turnstile::Pass;
 
 use crate::config::Limits;
