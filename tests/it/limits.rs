@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::world::{Reply, World, reply};
 
 /// A provider by itself, with these limits.
@@ -199,4 +200,29 @@ async fn who_is_down_is_left_alone() {
     let reply = world.generate(kite("gone/standard", "a kite")).await.expect(502);
     assert_eq!(reply.code(), "provider_error");
     assert!(calls(&world) > before);
+}
+
+/// Without Redis each of two replicas keeps to its half, as soon as it has heard of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_replicas_share_by_number() {
+    let cluster = Cluster::of(2).lease(3).config(&limited("small", "concurrent = 2, queue = 0")).start();
+    let ask = |replica: usize, prompt: String| cluster.generate(replica, kite("small/standard", &prompt));
+    for replica in 0..2 {
+        ask(replica, format!("a kite at {replica}")).await.expect(200);
+    }
+    let start = Instant::now();
+    for round in 0.. {
+        let slow = |name: &str| format!("{name} {round} [[latency=700]]");
+        let both = tokio::join!(ask(0, slow("kite")), ask(0, slow("boat")));
+        let mut statuses = [both.0.status, both.1.status];
+        statuses.sort_unstable();
+        if statuses == [200, 429] {
+            break;
+        }
+        assert_eq!(statuses, [200, 200]);
+        assert!(start.elapsed() < Duration::from_secs(30), "it never heard of the other");
+    }
+    let one_each = tokio::join!(ask(0, "a hill".into()), ask(1, "a mill".into()));
+    one_each.0.expect(200);
+    one_each.1.expect(200);
 }

@@ -197,7 +197,7 @@ impl Attempts {
             }
         };
         let mut intended = Instant::now();
-        let _pass = match passed {
+        let pass = match passed {
             Some(pass) => pass,
             None => {
                 // Who streams from a model that shows unfinished pictures expects nothing else.
@@ -249,7 +249,7 @@ impl Attempts {
             false => provider.submit(job, &watch).await,
         };
         let held = watch.into_held();
-        self.learn(provider, sending, held.is_some(), &result);
+        self.learn(provider, (pass.begun(), sending), held.is_some(), &result);
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
         let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: held };

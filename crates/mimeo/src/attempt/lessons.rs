@@ -36,12 +36,12 @@ impl Attempts {
         self.shared.outlook(&provider.name, provider.limits)
     }
 
-    /// Learns from a call that went out at `sent`. Was it `accepted` as a job, the account has taken it, whatever comes
+    /// Learns from a call that went out at `sent`, with a pass of `begun`. Was it `accepted` as a job, the account has taken it, whatever comes
     /// of the questions after it.
     pub(super) fn learn(
         &self,
         provider: &Provider,
-        sent: Instant,
+        (begun, sent): (Instant, Instant),
         accepted: bool,
         result: &Result<Generated, Fault>,
     ) {
@@ -51,10 +51,10 @@ impl Attempts {
         }
         match result.as_ref().map_err(|fault| (fault.kind, fault.retry_after)) {
             Err((FaultKind::Throttled, retry_after)) if !accepted => {
-                self.shared.refused(name, limits, sent, retry_after);
+                self.shared.refused(name, limits, begun, retry_after);
             }
             Err((FaultKind::NotSent | FaultKind::Cancelled, _)) if !accepted => {}
-            _ => self.shared.accepted(name, limits, sent),
+            _ => self.shared.accepted(name, limits, begun),
         }
         if let Some((sent, news)) = provider.rate_news() {
             self.shared.heard(name, limits, sent, news);

@@ -54,6 +54,8 @@ pub(super) enum Keeper {
 pub(super) struct Permit {
     gate: Arc<Gate>,
     pictures: u32,
+    /// When it got through.
+    pub begun: Instant,
 }
 
 impl Gate {
@@ -71,8 +73,9 @@ impl Gate {
 
     /// Takes what a call for so many pictures needs, whether it may begin or not.
     pub(super) fn take(self: &Arc<Self>, pictures: u32, keeper: Keeper) -> Permit {
-        self.state().take(pictures, keeper, Instant::now());
-        Permit { gate: Arc::clone(self), pictures }
+        let begun = Instant::now();
+        self.state().take(pictures, keeper, begun);
+        Permit { gate: Arc::clone(self), pictures, begun }
     }
 
     /// Both in one step, if it may begin.
@@ -83,7 +86,7 @@ impl Gate {
             not_now => return Err(not_now),
         }
         drop(state);
-        Ok(Permit { gate: Arc::clone(self), pictures })
+        Ok(Permit { gate: Arc::clone(self), pictures, begun: now })
     }
 
     /// How long nothing at all will be let through, and the time between two calls from then on, as far as either is
@@ -95,14 +98,14 @@ impl Gate {
         (state.learned.paused(now), paces.max(state.learned.interval(now)))
     }
 
-    /// Notes how a call that went out at `sent` ended: refused because there were too many, with what the provider
+    /// Notes how a call that got through at `begun` ended: refused because there were too many, with what the provider
     /// says of when to come back, or not for that reason. Returns how long the account is to rest.
-    pub(super) fn learn(&self, sent: Instant, refused: Option<Option<Duration>>) -> Option<Duration> {
+    pub(super) fn learn(&self, begun: Instant, refused: Option<Option<Duration>>) -> Option<Duration> {
         let now = Instant::now();
         let rest = match refused {
-            Some(retry_after) => Some(self.state().learned.refused(sent, retry_after, now)),
+            Some(retry_after) => Some(self.state().learned.refused(begun, retry_after, now)),
             None => {
-                self.state().learned.accepted(sent, now);
+                self.state().learned.accepted(begun, now);
                 None
             }
         };

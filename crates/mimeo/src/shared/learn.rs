@@ -51,7 +51,7 @@ pub(super) struct Learned {
 /// The rate that calls are kept to since they were refused.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
-    /// The refusal. Others of calls that were sent before belong to it.
+    /// The refusal. Others of calls that had begun before belong to it.
     since: Instant,
     /// The provider's window, in seconds, as far as can be told.
     window: f64,
@@ -130,12 +130,12 @@ impl Learned {
         self.paused = Some(self.paused.map_or(until, |known| known.max(until)));
     }
 
-    /// A call that went out at `sent` was refused because there were too many. Returns how long nothing is to be sent.
-    pub(super) fn refused(&mut self, sent: Instant, retry_after: Option<Duration>, now: Instant) -> Duration {
+    /// A call that began at `begun` was refused because there were too many. Returns how long nothing is to be sent.
+    pub(super) fn refused(&mut self, begun: Instant, retry_after: Option<Duration>, now: Instant) -> Duration {
         match &mut self.rate {
             // Many are under way when the first is refused. They say the same, and how many got through.
-            Some(rate) if sent <= rate.since => {
-                if rate.since.saturating_duration_since(sent).as_secs_f64() <= rate.window {
+            Some(rate) if begun <= rate.since => {
+                if rate.since.saturating_duration_since(begun).as_secs_f64() <= rate.window {
                     rate.refused += 1;
                 }
             }
@@ -161,10 +161,10 @@ impl Learned {
         self.paused(now)
     }
 
-    /// A call that went out at `sent` was not refused for that reason.
-    pub(super) fn accepted(&mut self, sent: Instant, now: Instant) {
+    /// A call that began at `begun` was not refused for that reason.
+    pub(super) fn accepted(&mut self, begun: Instant, now: Instant) {
         self.forget(now);
-        if self.rate.is_none_or(|rate| rate.since < sent) {
+        if self.rate.is_none_or(|rate| rate.since < begun) {
             self.streak = 0;
         }
     }

@@ -192,18 +192,18 @@ impl Shared {
         turnstile.gate.outlook(keeper)
     }
 
-    /// Learns from a call that went out at `sent` and that the account's provider refused, because there were too
-    /// many. It rests until the provider takes calls again, here and at the other replicas.
-    pub fn refused(&self, account: &str, limits: Limits, sent: Instant, retry_after: Option<Duration>) {
+    /// Learns from a call whose pass was given at `begun` and that the account's provider refused, because there were
+    /// too many. It rests until the provider takes calls again, here and at the other replicas.
+    pub fn refused(&self, account: &str, limits: Limits, begun: Instant, retry_after: Option<Duration>) {
         let turnstile = self.0.board.turnstile(account, limits);
-        if let (Some(rest), Some(redis)) = (turnstile.gate.learn(sent, Some(retry_after)), &self.0.redis) {
+        if let (Some(rest), Some(redis)) = (turnstile.gate.learn(begun, Some(retry_after)), &self.0.redis) {
             let _ = redis.telling.try_send(news::rests(&redis.origin, account, rest));
         }
     }
 
-    /// Learns from a call that went out at `sent` and was not refused for that reason.
-    pub fn accepted(&self, account: &str, limits: Limits, sent: Instant) {
-        self.0.board.turnstile(account, limits).gate.learn(sent, None);
+    /// Learns from a call whose pass was given at `begun` and that was not refused for that reason.
+    pub fn accepted(&self, account: &str, limits: Limits, begun: Instant) {
+        self.0.board.turnstile(account, limits).gate.learn(begun, None);
     }
 
     /// Learns from what the answer to a call that went out at `sent` said of what is left.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::gate::{Gate, Keeper, Permit, Says};
 use super::leases::{Leases, Said, Slot};
@@ -30,7 +31,14 @@ pub(super) struct Turnstile {
 pub struct Pass {
     // Fields are dropped in this order: the slot is on its way back before anybody here may ask for it.
     _slot: Option<Slot>,
-    _permit: Permit,
+    permit: Permit,
+}
+
+impl Pass {
+    /// When it was given.
+    pub fn begun(&self) -> Instant {
+        self.permit.begun
+    }
 }
 
 impl Turnstile {
@@ -68,14 +76,14 @@ impl Turnstile {
                 Some(Said::Pass) => {
                     // The pace of this process goes on from here if Redis goes away.
                     let permit = self.gate.take(pictures, Keeper::Elsewhere);
-                    return Pass { _slot: slot.map(Slot::hold), _permit: permit };
+                    return Pass { _slot: slot.map(Slot::hold), permit };
                 }
                 Some(Said::Wait(pause)) => tokio::select! {
                     () = self.freed.notified() => {}
                     () = tokio::time::sleep(pause) => {}
                 },
                 None => match self.gate.try_take(pictures, self.alone()) {
-                    Ok(permit) => return Pass { _slot: slot.map(Slot::hold), _permit: permit },
+                    Ok(permit) => return Pass { _slot: slot.map(Slot::hold), permit },
                     Err(says) => self.wait(says).await,
                 },
             }
@@ -97,7 +105,7 @@ impl Turnstile {
             Some(Said::Wait(_)) => return None,
             None => self.gate.try_take(pictures, self.alone()).ok()?,
         };
-        Some(Pass { _slot: slot.map(Slot::hold), _permit: permit })
+        Some(Pass { _slot: slot.map(Slot::hold), permit })
     }
 
     /// Whether a call for so many pictures would get through now, as far as this process can tell.
