@@ -27,6 +27,7 @@ mod front_door;
 mod hostile;
 mod idempotency;
 mod layers;
+mod limits;
 mod money;
 mod overload;
 mod proxy;

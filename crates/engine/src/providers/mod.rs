@@ -21,6 +21,7 @@
 //! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | [`webhook`] | who calls back is the provider |
 //! | `fault` | what an error means for money |
+//! | `rate` | what an answer says, in passing, of the account's limits |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
@@ -40,6 +41,7 @@ mod near;
 mod need;
 mod openai;
 pub mod provider;
+mod rate;
 mod exchange;
 mod poll;
 mod pointer;
