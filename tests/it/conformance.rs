@@ -25,7 +25,8 @@ const AT_A_TIME: usize = 6;
 
 /// The records that have a simulation of their own name.
 fn simulated() -> Vec<Record> {
-    let names: Vec<String> = mimeo_sandbox::simulations(&[]).expect("they are right").into_iter().map(|s| s.name).collect();
+    let names: Vec<String> =
+        mimeo_sandbox::simulations(&[]).expect("they are right").into_iter().map(|s| s.name).collect();
     let catalogue = Catalogue::embedded();
     catalogue.records().filter(|record| names.contains(&record.name)).map(|record| (**record).clone()).collect()
 }
@@ -42,7 +43,8 @@ fn configuration(records: &[Record]) -> String {
     for record in records {
         let name = &record.name;
         let path = base_path(record);
-        let _ = write!(text, "[providers.{name}]\nbase_url = '{{sandbox}}/as/{name}{path}'\ntimeout_s = {PATIENCE_S}\n");
+        let _ =
+            write!(text, "[providers.{name}]\nbase_url = '{{sandbox}}/as/{name}{path}'\ntimeout_s = {PATIENCE_S}\n");
         match record.auth.scheme {
             Scheme::None => {}
             Scheme::Google => text.push_str("api_key = { file = 'google.json' }\n"),

@@ -25,7 +25,8 @@ pub(super) struct Fields {
 pub(super) fn fields(job: &Job<'_>, partials: Option<u8>, callback: Option<&Callback>) -> Fields {
     let (wiring, request) = (&job.model.wiring, job.request);
     let mut fields = Fields::default();
-    for (place, value) in wiring.constants.iter().chain(&request.extras) {
+    let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
+    for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
         pointer::put(&mut fields.body, place, value.clone());
     }
     let mut put = |field: Field, value: Option<Value>| {

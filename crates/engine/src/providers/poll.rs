@@ -67,7 +67,8 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     if watch.accepted(&ticket).await.is_err() {
         tracing::warn!(provider = provider.name, attempt = %job.attempt, "an accepted job could not be written down");
     }
-    let mut asking = Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, denied: 0, unknown: None };
+    let mut asking =
+        Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, denied: 0, unknown: None };
     match asking.judge(lifted, true).await? {
         Some(generated) => Ok(generated),
         None => asking.until_it_ends().await,
@@ -182,7 +183,8 @@ impl Asking<'_> {
 
     async fn send(&self, method: Method, url: Url, payload: Payload, deadline: Instant) -> Result<Reply, Ended> {
         let until = deadline.min(Instant::now() + QUESTION);
-        match call::send(self.provider, method, url, HeaderMap::new(), payload, until).await {
+        let headers = call::headers(self.provider, self.job).map_err(Ended::Fault)?;
+        match call::send(self.provider, method, url, headers, payload, until).await {
             Ok(reply) => Ok(reply),
             Err(fault) => {
                 tracing::debug!(provider = self.provider.name, attempt = %self.job.attempt, %fault, "a question failed");
