@@ -180,19 +180,20 @@ impl App {
             tracker: paid_work.clone(),
             clock: clock.clone(),
             lifetimes,
+            public_url: config.server.public_url.clone(),
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), &duties, &stop);
         Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
-    /// Ends what dead processes left open.
+    /// Ends what dead processes left open, and asks for the jobs of theirs that are still made.
     ///
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.store.check_blobs().await?;
-        let (released, suspended) = self.store.recover(self.clock.now()).await?;
+        let (released, suspended) = self.pipeline.recover().await?;
         if released + suspended > 0 {
             tracing::warn!(
                 released,
@@ -214,6 +215,7 @@ impl App {
         let duties = Duties {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
+            pipeline: Arc::clone(&self.pipeline),
             settings: self.config.cache.clone(),
             clock: self.clock.clone(),
         };
@@ -277,6 +279,7 @@ impl App {
         if left > 0 {
             tracing::info!(left, "waiting for paid calls under way; a second signal ends the wait");
         }
+        self.pipeline.leave_jobs();
         let patience = Duration::from_secs(u64::from(self.config.server.drain_s));
         let finished = async {
             // In this order: whoever is being served may still begin something.
@@ -286,7 +289,11 @@ impl App {
         };
         if tokio::time::timeout(patience, finished).await.is_err() {
             let left = self.pipeline.paid_calls();
-            tracing::warn!(left, "paid calls are still under way; their money will be in suspense at the next start");
+            tracing::warn!(
+                left,
+                "paid calls are still under way: what a provider has accepted as a job is left to the \
+                           next process, the money of the others will be in suspense"
+            );
         }
         Ended::InTime
     }
@@ -297,6 +304,9 @@ impl App {
         self.stop.cancel();
         self.duties.close();
         self.duties.wait().await;
+        if let Err(error) = self.store.hand_over().await {
+            tracing::warn!(%error, "the other processes will find out by themselves that its jobs are left to them");
+        }
         if self.paid_work.is_empty()
             && let Err(error) = self.store.leave().await
         {

@@ -2,6 +2,8 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod callback;
+mod job;
 mod queue;
 
 use std::sync::Arc;
@@ -12,15 +14,17 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price};
+use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
-use crate::providers::{Job, Provider, Watch};
+use crate::providers::{Job, Provider};
 use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
 };
+pub use callback::Callbacks;
+pub use job::{Held, Surroundings, is_last_word};
 use queue::WaitingRooms;
 
 /// Makes paid calls. Cheap to clone.
@@ -32,6 +36,8 @@ pub struct Attempts {
     tracker: TaskTracker,
     shared: Shared,
     rooms: WaitingRooms,
+    callbacks: Callbacks,
+    in_hand: job::InHand,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -106,13 +112,24 @@ pub struct Attempt {
     pub reserving: Duration,
     /// How long the provider took, to the last byte.
     pub calling: Duration,
+    /// The job that it has become, if the provider has accepted it as one. Nobody else asks for it meanwhile.
+    pub job: Option<Held>,
 }
 
 impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
-    /// `shared`; `tracker` owns what must still be written when nobody waits for it.
-    pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
-        Attempts { store, ledger, clock, tracker, shared, rooms: WaitingRooms::default() }
+    /// `shared`; `tracker` owns what must still be written when nobody waits for it, and providers are told to call
+    /// back at `callbacks`.
+    pub fn new(
+        store: Arc<Store>,
+        ledger: Ledger,
+        shared: Shared,
+        clock: Clock,
+        tracker: TaskTracker,
+        callbacks: Callbacks,
+    ) -> Self {
+        let (rooms, in_hand) = (WaitingRooms::default(), job::InHand::default());
+        Attempts { store, ledger, clock, tracker, shared, rooms, callbacks, in_hand }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -125,7 +142,7 @@ impl Attempts {
         provider: &Provider,
         job: &Job<'_>,
         expected: Price,
-        watch: &dyn Watch,
+        around: Surroundings<'_>,
     ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
@@ -170,12 +187,24 @@ impl Attempts {
         let _pass = match passed {
             Some(pass) => pass,
             None => {
+                // Who streams from a model that shows unfinished pictures expects nothing else.
+                if job.model.partial_images == 0 {
+                    (around.tell)(Progress::Queued { position: None });
+                }
                 let wait = self.shared.pass(&provider.name, provider.limits);
-                let Ok(pass) = timeout(room.patience(), wait).await else {
-                    let (result, reserving) = (Err(room.gave_up()), started.elapsed());
-                    let calling = Duration::ZERO;
-                    let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
-                    return Ok(Made::Attempt(Box::new(attempt)));
+                let waited = tokio::select! {
+                    biased;
+                    () = around.stop.cancelled() => Err(job::called_off()),
+                    waited = timeout(room.patience(), wait) => waited.map_err(|_| room.gave_up()),
+                };
+                let pass = match waited {
+                    Ok(pass) => pass,
+                    Err(fault) => {
+                        let (result, reserving, calling) = (Err(fault), started.elapsed(), Duration::ZERO);
+                        let attempt =
+                            Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: None };
+                        return Ok(Made::Attempt(Box::new(attempt)));
+                    }
                 };
                 intended = Instant::now();
                 match self.store.mark_sending(id, term, self.clock.now()).await {
@@ -198,10 +227,14 @@ impl Attempts {
         drop(seat);
         let _calling = room.call();
         let sending = Instant::now();
-        let result = provider.submit(job, watch).await;
+        let watch = self.watch(id, term, around).await;
+        let result = match around.stop.is_cancelled() {
+            true => Err(job::called_off()),
+            false => provider.submit(job, &watch).await,
+        };
         failpoint!("attempt::after_answer");
-        let (reserving, calling) = (sending - started, sending.elapsed());
-        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
+        let (reserving, calling, job) = (sending - started, sending.elapsed(), watch.into_held());
+        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job };
         Ok(Made::Attempt(Box::new(attempt)))
     }
 

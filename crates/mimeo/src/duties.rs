@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{Cache, Retention};
 use crate::clock::{Clock, Millis};
 use crate::config;
+use crate::pipeline::Pipeline;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
@@ -33,6 +34,8 @@ pub struct Duties {
     pub store: Arc<Store>,
     /// The cache, for its memory.
     pub cache: Arc<Cache>,
+    /// Asks for the jobs of processes that are gone.
+    pub pipeline: Arc<Pipeline>,
     /// Settings.
     pub settings: config::Cache,
     /// Time.
@@ -85,7 +88,7 @@ impl Duties {
         let (duties, stopped) = (self, stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, RECOVERY).await {
-                match duties.store.recover(duties.clock.now()).await {
+                match duties.pipeline.recover().await {
                     Ok((0, 0)) => {}
                     Ok((released, suspended)) => {
                         tracing::warn!(released, suspended, "calls of a process that ended were found open");

@@ -194,9 +194,15 @@ impl Error {
         error
     }
 
-    /// True if the same request may succeed for another caller: its own budget or deadline is to blame.
+    /// [`Kind::should_retry`] of this very error: never where the same again might be paid again.
+    pub fn should_retry(&self) -> Option<bool> {
+        if self.may_have_billed { Some(false) } else { self.kind.should_retry() }
+    }
+
+    /// True if the same request may succeed for another caller: its own budget, deadline or change of mind is to blame.
     pub fn is_about_its_caller(&self) -> bool {
-        self.kind == Kind::OverBudget || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
+        matches!(self.kind, Kind::OverBudget | Kind::Cancelled)
+            || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
     }
 
     /// Names the field to blame.

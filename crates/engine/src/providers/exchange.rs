@@ -25,8 +25,8 @@ pub(super) enum Came {
 }
 
 pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
-    let mut reply = send(provider, job, None, None).await?;
     watch.progress(Progress::Running { percent: None });
+    let mut reply = send(provider, job, None, None).await?;
     let mut answer = Answer::default();
     answer.note_costs(job, &serde_json::Value::Null, Some(reply.headers()));
     match receive(provider, job, &mut reply, &answer).await? {

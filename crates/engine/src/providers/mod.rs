@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`record`], [`wiring`], [`model`] | the format of a record; parsed and checked in `check` |
+//! | [`record`], [`wiring`], [`model`] | the format of a record; parsed and checked in `check`; [`schema`] for editors |
 //! | [`Catalogue`] | all records that are known |
 //! | [`registry`] | records + configuration + environment → the providers that are there; names → models |
 //! | [`fit`] | does a model take a request, and what is its canonical form for it |
@@ -42,6 +42,7 @@ mod poll;
 mod pointer;
 pub mod record;
 pub mod registry;
+mod schema;
 pub mod vars;
 pub mod watch;
 pub mod webhook;
@@ -50,11 +51,12 @@ mod sse;
 #[cfg(test)]
 mod testing;
 
-pub use catalogue::Catalogue;
+pub use catalogue::{Added, Catalogue};
 pub use fit::Misfit;
 pub use model::{Model, Status};
 pub use near::near;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
+pub use schema::schema;
 pub use registry::{Candidate, NoSuchModel, Registry};
 pub use watch::{Callback, NotNoted, Ticket, Watch};

@@ -263,6 +263,11 @@ impl Model {
         Some(Duration::from_secs(u64::from(*seconds)))
     }
 
+    /// How long a job can be asked for after it has ended.
+    pub fn keeps_jobs(&self) -> Duration {
+        Duration::from_secs(u64::from(self.wiring.job.keep_s.unwrap_or(3600)))
+    }
+
     /// The ratio of a size, in whole numbers, as it is named on the wire.
     pub(super) fn ratio_of(&self, width: u32, height: u32) -> (u32, u32) {
         let (mut a, mut b) = (width.max(1), height.max(1));

@@ -18,6 +18,10 @@ const PICTURES: &[&str] = &["b64_json"];
 const LONGEST_ERROR: usize = 64 << 10;
 
 pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
+    // Who streams from a model that shows unfinished pictures expects nothing else.
+    if job.model.partial_images == 0 {
+        watch.progress(Progress::Running { percent: None });
+    }
     let mut reply = exchange::send(provider, job, partials(job), None).await?;
     if !reply.is_success() {
         let body = reply.head_of_body(provider, LONGEST_ERROR).await;

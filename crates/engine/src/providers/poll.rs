@@ -15,7 +15,7 @@ use super::exchange::{self, Came};
 use super::lift::Lifted;
 use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
-use super::wiring::{self, CancelMethod, JobRules};
+use super::wiring::{self, CancelMethod, Field, JobRules};
 use super::{fault, pointer};
 use crate::domain::{Fault, FaultKind, Generated, Progress, Usd};
 use crate::net::guard;
@@ -123,7 +123,8 @@ impl Asking<'_> {
         let millis = |given: Option<u32>, usual: u32| Duration::from_millis(u64::from(given.unwrap_or(usual)));
         let (mut pause, mut most) = (millis(rules.delay_ms, 500), millis(rules.most_ms, 5000));
         let mut every = millis(rules.every_ms, 1000).min(most);
-        if self.watch.callback().is_some() {
+        let calls_back = self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some();
+        if calls_back {
             most = most.max(CALLED_BACK);
             every = most;
         }
@@ -350,13 +351,14 @@ impl Asking<'_> {
                     }
                 },
                 Err(Ended::Fault(fault)) => return Err(fault),
-                Err(_) => Fault::new(FaultKind::Unknown, "its result could not be fetched"),
+                Err(_) => Fault::new(FaultKind::Unfinished, "its result could not be fetched"),
             };
             if pause > Duration::from_secs(16) || Instant::now() + pause > deadline {
                 return Err(match last.kind {
                     // It says that the job failed, again and again.
                     FaultKind::Failed => self.ended_with(last),
-                    _ => Fault { kind: FaultKind::Unknown, ..last },
+                    // It is there: whoever asks later may get it.
+                    _ => Fault { kind: FaultKind::Unfinished, ..last },
                 });
             }
             sleep(pause).await;

@@ -177,10 +177,19 @@ impl Record {
     /// # Errors
     /// The first fault with its place and what to do.
     pub fn parse(text: &str, file: &str) -> Result<Record, RecordFault> {
-        let syntax = |error: toml::de::Error| RecordFault::syntax(file, text, &error);
-        let mut record: Record = toml::from_str(text).map_err(syntax)?;
-        let tables: toml::Table = toml::from_str(text).map_err(syntax)?;
-        record.wire_models(&tables).map_err(syntax)?;
+        let none = || RecordFault::file(file, "it is no record");
+        Record::examine(text, file).map_err(|faults| faults.into_iter().next().unwrap_or_else(none))
+    }
+
+    /// As [`Record::parse`], for people who mend it.
+    ///
+    /// # Errors
+    /// Every fault, each with its place and what to do: those of the grammar, or where there is none, all others.
+    pub fn examine(text: &str, file: &str) -> Result<Record, Vec<RecordFault>> {
+        let mut record = super::check::read(text, file)?;
+        let whole = |error: toml::de::Error| vec![RecordFault::file(file, error.message().replace('\n', "; "))];
+        let tables: toml::Table = toml::from_str(text).map_err(whole)?;
+        record.wire_models(&tables).map_err(whole)?;
         super::check::check(&record, text, file)?;
         Ok(record)
     }

@@ -3,8 +3,10 @@
 
 use futures_util::future::join_all;
 
+use super::papers::Papers;
+use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
-use crate::attempt::{Attempt, Ended, Errand, Made};
+use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
@@ -18,14 +20,14 @@ use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refus
 
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
-struct Account<'a> {
-    candidate: &'a Candidate,
-    provider: &'a Provider,
-    model: &'a Model,
+pub(super) struct Account<'a> {
+    pub(super) candidate: &'a Candidate,
+    pub(super) provider: &'a Provider,
+    pub(super) model: &'a Model,
 }
 
 /// How one paid call ended.
-enum Called {
+pub(super) enum Called {
     /// With pictures.
     Pictures(Vec<Delivered>),
     /// With a fault, and what the caller is told of it.
@@ -201,8 +203,12 @@ impl Pipeline {
             seen: order.is_joinable().then_some(seen),
             retry_unknown: order.plan.retry_unknown,
         };
-        let made = self.attempts.make(errand, provider, &job, expected, &tell).await; //          ⑤ ⑥
+        let papers = || Papers::of(order, candidate).to_json();
+        let around = Surroundings { tell: &tell, papers: &papers, stop: lead.stop() };
+        let made = self.attempts.make(errand, provider, &job, expected, around).await; //         ⑤ ⑥
         let outcome = match made {
+            // Dropped here, it is asked for in the background.
+            Ok(Made::Attempt(attempt)) if attempt.is_still_made() => Err(still_made(order, provider, &attempt)),
             Ok(Made::Attempt(attempt)) => {
                 laps.put("reserve", attempt.reserving);
                 laps.put("provider", attempt.calling);
@@ -223,7 +229,7 @@ impl Pipeline {
     }
 
     /// ⑦ ⑧ of a call that was made.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         order: &Order,
         account: Account<'_>,

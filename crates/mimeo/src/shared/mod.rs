@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use address::{Address, BadAddress};
-pub use news::Hint;
+pub use news::{Hint, heard};
 
 use crate::config::Limits;
 use crate::domain::Digest;

@@ -136,6 +136,11 @@ impl Store {
         Ok(term)
     }
 
+    /// The term of [`Store::term`], if there is one.
+    pub(super) async fn present_term(&self) -> Option<Term> {
+        self.instance.term.lock().await.as_ref().map(|held| held.term)
+    }
+
     /// A sign of life, for the others. If they have given this process up, it has no term any more until it
     /// needs one.
     ///
@@ -183,7 +188,7 @@ impl Store {
 
     /// Takes away the term of every process that has ended, or was silent for longer than it may.
     pub(super) async fn give_up_the_dead(&self) -> Result<(), StoreError> {
-        let ours = self.instance.term.lock().await.as_ref().map(|held| held.term);
+        let ours = self.present_term().await;
         let (now, rows) =
             self.engine.read(|sql| Ok((sql.now()?, sql.query("SELECT id, expires_ms FROM instances", &[])?))).await?;
         self.instance.heard();
