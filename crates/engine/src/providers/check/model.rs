@@ -217,6 +217,7 @@ impl Finding<'_, '_, '_> {
                 let qualities: Vec<&String> = match &rates.output {
                     OutputTokens::Area { base, .. } => base.keys().collect(),
                     OutputTokens::Table(rows) => rows.iter().map(|row| &row.quality).collect(),
+                    OutputTokens::Pixels(_) => Vec::new(),
                 };
                 let strange: Vec<String> = qualities.into_iter().filter(|q| !knows(q)).cloned().collect();
                 for quality in strange {
@@ -224,6 +225,7 @@ impl Finding<'_, '_, '_> {
                     self.add("prices.rates.tokens.output", message);
                 }
             }
+            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) | Rates::Credit(_) => {}
         }
     }
 }
