@@ -1,4 +1,4 @@
-//! The controls of the simulation, under `/control`: the book, the counters, the script of faults, the latency.
+//! The controls of the simulation, under `/control`: the book, the counters, the jobs, the script of faults, the latency.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::money::Usd;
 use crate::problem::Problem;
 use crate::script::Entry;
 use crate::shop::Shop;
+use crate::simulation::Listed;
 use crate::stats::Stats;
 
 /// The routes.
@@ -22,6 +23,7 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
     Router::new()
         .route("/book", get(book))
         .route("/stats", get(stats))
+        .route("/jobs", get(jobs))
         .route("/faults", get(faults).post(append).delete(clear))
         .route("/latency", post(latency))
 }
@@ -43,6 +45,15 @@ async fn book(State(shop): State<Arc<Shop>>) -> Result<Json<Shown>, Problem> {
 
 async fn stats(State(shop): State<Arc<Shop>>) -> Json<Stats> {
     Json(shop.counters.read(shop.book.totals().count))
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    jobs: Vec<Listed>,
+}
+
+async fn jobs(State(shop): State<Arc<Shop>>) -> Json<Accepted> {
+    Json(Accepted { jobs: shop.jobs.list() })
 }
 
 #[derive(Serialize, Deserialize)]

@@ -16,14 +16,14 @@ const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
 fn record(tables: &str, model: &str) -> String {
     format!(
         "name = 'x'\ntitle = 'X'\nshape = 'exchange'\nauth = {{ scheme = 'bearer', env = 'X_KEY' }}\n{tables}\n\
-         [[models]]\nid = 'vendor/kite v2'\nprices = {{ certainty = 'verified', source = 'test', \
+         [[models]]\nid = 'vendor/kite#v2'\nprices = {{ certainty = 'verified', source = 'test', \
          rates = {{ image = [{{ usd = '0.05' }}] }} }}\n{model}\n"
     )
 }
 
 async fn submit(record: &str, server: &Server, request: &ImageRequest, n: u32) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
-    let model = provider.model("vendor/kite v2").unwrap();
+    let model = provider.model("vendor/kite#v2").unwrap();
     let request = model.fit(request, &BTreeMap::new(), None).unwrap();
     provider.submit(&testing::job(&model, &request, n, None), &|_| {}).await
 }
@@ -69,7 +69,7 @@ async fn fields_go_where_the_record_says() {
     };
     submit(&record(tables, model), &server, &request, 1).await.unwrap();
     let seen = &server.seen()[0];
-    assert_eq!(seen.path, "/v1/models/vendor/kite%20v2:draw");
+    assert_eq!(seen.path, "/v1/models/vendor/kite%23v2:draw");
     assert_eq!(seen.query.as_deref(), Some("w=1920"));
     assert_eq!((seen.header("accept"), seen.header("x-attempt").is_some()), (Some("image/*"), true));
     assert_eq!(
@@ -86,7 +86,7 @@ async fn fields_go_where_the_record_says() {
         .await
         .unwrap();
     let seen = &server.seen()[1];
-    assert_eq!((seen.path.as_str(), &seen.json()["speed"]), ("/v1/models/vendor%2Fkite%20v2:draw", &json!("own")));
+    assert_eq!((seen.path.as_str(), &seen.json()["speed"]), ("/v1/models/vendor%2Fkite%23v2:draw", &json!("own")));
 }
 
 #[tokio::test]

@@ -168,6 +168,9 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Sandbox(arguments) if arguments.list => {
+            print(&arguments.listing().map_err(|error| Failure::Failed(error.to_string()))?)
+        }
         Command::Sandbox(arguments) => {
             mimeo_sandbox::run(arguments.into()).await.map_err(|error| Failure::Failed(error.to_string()))
         }

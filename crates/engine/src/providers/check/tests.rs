@@ -92,7 +92,7 @@ fn each_fault_is_underlined() {
         ("images/*/url", "/images/*/url", "no slash", "\"/images/*/url\""),
         ("images/*/url", "images[*].url", "images/*/url", "\"images[*].url\""),
         ("\"grade\"", "\"grades/*\"", "cannot be written to", "\"grades/*\""),
-        ("prompt = \"prompt\"", "prompt = \"\"", "no place for prompt", "fields"),
+        ("prompt = \"prompt\"", "prompt = \"\"", "no place for prompt", "\"\""),
         ("waiting = [\"queued\"]", "waiting = [\"queued\"]\nrunning = [\"queued\"]", "job.waiting as well", "\"queued\""),
         ("done = [\"done\"]", "done = []", "would never end", "\"status\""),
         ("id = \"id\"", "poll = \"url\"", "submit-poll", "job"),

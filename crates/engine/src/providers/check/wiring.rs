@@ -158,7 +158,7 @@ impl Finding<'_, '_, '_> {
             }
         }
         if wiring.place(Field::Prompt).is_none() && self.record.shape != Shape::ComfyGraph {
-            self.add("fields", "[fields] has no place for prompt: nothing could be asked for");
+            self.add("fields.prompt", "[fields] has no place for prompt: nothing could be asked for");
         }
         if wiring.place(Field::CallbackSecret).is_some() && wiring.place(Field::Callback).is_none() {
             self.add("fields.callback_secret", "fields.callback_secret needs fields.callback beside it");
