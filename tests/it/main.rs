@@ -10,13 +10,16 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod add_a_provider;
+mod async_jobs;
 mod books;
 mod budgets;
 mod cache;
+mod catalogue;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]
 mod cluster;
-// mod conformance;
+mod conformance;
 mod crash;
 mod delivery;
 mod engines;

@@ -21,7 +21,7 @@ use crate::http::{Edge, EdgeOptions, Load};
 use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
-use crate::providers::{Catalogue, Registry};
+use crate::providers::{Catalogue, RecordFault, Registry};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
@@ -44,6 +44,8 @@ pub struct Blueprint {
     pub storage_url: Option<Secret>,
     /// Where the bytes of pictures are.
     pub blobs: BlobPlace,
+    /// All providers that are known, whether they are there or not.
+    pub catalogue: Catalogue,
 }
 
 impl Blueprint {
@@ -54,7 +56,14 @@ impl Blueprint {
     pub fn draw(config: Config, environment: &Environment, file: &Path) -> Result<Blueprint, Vec<ConfigFault>> {
         let mut faults = Vec::new();
         let fault = |message: String| ConfigFault::file(file, message);
-        let catalogue = Catalogue::embedded();
+        let catalogue = catalogue(&config).unwrap_or_else(|errors| {
+            faults.extend(errors.into_iter().map(|record| ConfigFault {
+                file: record.file.into(),
+                line: record.line,
+                message: record.message,
+            }));
+            Catalogue::embedded()
+        });
         let registry = match Registry::build(&config.providers, environment, &catalogue) {
             Ok(registry) => Some(registry),
             Err(errors) => {
@@ -98,6 +107,7 @@ impl Blueprint {
                         keys,
                         storage_url,
                         blobs,
+                        catalogue,
                     });
                 }
                 Ok(_) => {}
@@ -108,6 +118,18 @@ impl Blueprint {
         }
         Err(faults)
     }
+}
+
+/// The records that the binary carries, with those of the configured folder.
+///
+/// # Errors
+/// Every fault of that folder.
+fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+    let mut catalogue = Catalogue::embedded();
+    if let Some(folder) = &config.catalogue.path {
+        catalogue.add_folder(folder)?;
+    }
+    Ok(catalogue)
 }
 
 /// How long connections that are still open may take to end when all work is done.
@@ -157,7 +179,7 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, catalogue: _ } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
@@ -187,13 +209,13 @@ impl App {
         Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
-    /// Ends what dead processes left open, and asks for the jobs of theirs that are still made.
+    /// Ends what dead processes left open, but for the jobs of theirs that are still made.
     ///
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.store.check_blobs().await?;
-        let (released, suspended) = self.pipeline.recover().await?;
+        let (released, suspended) = self.store.recover(self.clock.now()).await?;
         if released + suspended > 0 {
             tracing::warn!(
                 released,
@@ -212,6 +234,7 @@ impl App {
     /// The store fails, or its blobs are others.
     pub async fn begin(&self) -> Result<(), StoreError> {
         self.recover().await?;
+        self.pipeline.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
@@ -399,7 +422,8 @@ fn give_homes(config: &mut Config, url: &str) {
 
 /// The simulated providers without an address.
 fn homeless(config: &Config) -> Vec<String> {
-    let catalogue = Catalogue::embedded();
+    // What is wrong with it is told when the configuration is looked at as a whole.
+    let catalogue = catalogue(config).unwrap_or_else(|_| Catalogue::embedded());
     let is_homeless = |name: &str, provider: &crate::config::Provider| {
         let record = provider.record.as_deref().unwrap_or(name);
         provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.simulated)

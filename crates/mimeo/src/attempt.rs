@@ -217,6 +217,7 @@ impl Attempts {
                 }
             }
         };
+        let watch = self.watch(id, term, around).await;
         failpoint!("attempt::after_intent");
         // Frozen since then? The others may have given this process up, and told whoever asks that it may have been
         // sent. It was not, and is not now.
@@ -227,7 +228,6 @@ impl Attempts {
         drop(seat);
         let _calling = room.call();
         let sending = Instant::now();
-        let watch = self.watch(id, term, around).await;
         let result = match around.stop.is_cancelled() {
             true => Err(job::called_off()),
             false => provider.submit(job, &watch).await,

@@ -250,7 +250,7 @@ impl Pipeline {
             let landed = match landing {
                 Some(Ok(landed)) => landed,
                 // What the leader may not spend, somebody else may; and who has more time may wait.
-                Some(Err(error)) if !leads && error.is_about_its_caller() => continue,
+                Some(Err(error)) if !leads && !stop.is_cancelled() && error.is_about_its_caller() => continue,
                 Some(Err(error)) => return Err(error.as_ref().clone()),
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };

@@ -8,7 +8,7 @@
 //!
 //! * `server`: connections and the router. `shop`: what the routes share.
 //! * `openai`, `compatible`, `native`: three providers in code; `simulation`: many more, each described in a file;
-//!   `control`: the sandbox's own controls.
+//!   `graph`: a server that executes graphs of nodes; `control`: the sandbox's own controls.
 //! * [`price`] and [`money`]: what an order costs.
 //! * `sale`: the one way every paid request goes; `script` and [`fault`]: what goes wrong on it.
 //! * [`book`]: the invoices. `picture`: the pictures, `files`: those with an address. `body`: how bytes leave, whole,
@@ -22,6 +22,7 @@ mod control;
 pub mod fault;
 mod fields;
 mod files;
+mod graph;
 pub mod money;
 mod native;
 mod openai;
@@ -66,7 +67,7 @@ pub struct Options {
     pub durable: bool,
     /// Pad every picture to at least so many bytes. `None` leaves them as they are, a few hundred kilobytes.
     pub picture_bytes: Option<usize>,
-    /// The simulation that is also served without `/as/NAME` in front. Default: none.
+    /// The simulation that is also served without `/as/NAME` in front, or `graph`. Default: none.
     pub as_provider: Option<String>,
     /// Files of further simulations; they replace built-in ones of the same name.
     pub simulations: Vec<PathBuf>,
@@ -124,7 +125,8 @@ pub struct Sandbox {
 /// # Errors
 /// When the book or the address cannot be had, or a simulation cannot be played.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
-    let simulations = simulation::Simulations::load(&options.simulations, options.as_provider.as_deref())?;
+    let at_root = options.as_provider.as_deref().filter(|name| *name != graph::NAME);
+    let simulations = simulation::Simulations::load(&options.simulations, at_root)?;
     let book = Arc::new(Book::open(options.book.as_deref(), options.durable)?);
     let unavailable = |source| StartError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(unavailable)?;

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::sale::HangUp;
 use crate::shop::Shop;
 use crate::simulation::{self, SimulationError};
-use crate::{compatible, control, files, native, openai};
+use crate::{compatible, control, files, graph, native, openai};
 
 /// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
 const LARGEST_REQUEST: usize = 256 << 20;
@@ -32,10 +32,12 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// All routes over one shop.
 pub(crate) fn router(shop: Arc<Shop>) -> Router {
-    Router::new()
-        .nest("/openai/v1", openai::routes())
+    // The server of graphs is in code, and can stand at the root like a simulation.
+    let root = if shop.graph_at_root { graph::routes() } else { Router::new() };
+    root.nest("/openai/v1", openai::routes())
         .nest("/compatible/v1", compatible::routes())
         .nest("/native/v1", native::routes())
+        .nest("/graph", graph::routes())
         .nest("/control", control::routes())
         .route("/files/{id}", get(files::file))
         .route("/elsewhere", any(elsewhere))
@@ -132,6 +134,7 @@ async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, shu
         }
     });
     let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let connection = connection.with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business, and often a fault's.

@@ -3,5 +3,6 @@
 pub mod client;
 pub mod document;
 pub mod guard;
+pub mod socket;
 
 pub use client::{Clients, NoClient};

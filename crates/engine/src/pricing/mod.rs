@@ -73,6 +73,20 @@ pub enum Rates {
     Credit(CreditRate),
 }
 
+impl Rates {
+    /// What is billed, as it is called in records: `image`, `tokens`, `megapixel`, `step`, `second` or `credit`.
+    pub const fn unit(&self) -> &'static str {
+        match self {
+            Rates::Image(_) => "image",
+            Rates::Tokens(_) => "tokens",
+            Rates::Megapixel(_) => "megapixel",
+            Rates::Step(_) => "step",
+            Rates::Second(_) => "second",
+            Rates::Credit(_) => "credit",
+        }
+    }
+}
+
 /// A price per picture. Conditions that are left out hold always; where several rows hold, the dearest counts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

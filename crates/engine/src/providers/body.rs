@@ -23,8 +23,18 @@ pub(super) struct Fields {
 /// The fields of a call, pictures left out. `partials` is set if unfinished pictures are to be streamed, and
 /// `callback` if the provider may call back.
 pub(super) fn fields(job: &Job<'_>, partials: Option<u8>, callback: Option<&Callback>) -> Fields {
+    fields_on(Map::new(), job, partials, callback)
+}
+
+/// As [`fields`], written over what `body` holds already.
+pub(super) fn fields_on(
+    body: Map<String, Value>,
+    job: &Job<'_>,
+    partials: Option<u8>,
+    callback: Option<&Callback>,
+) -> Fields {
     let (wiring, request) = (&job.model.wiring, job.request);
-    let mut fields = Fields::default();
+let mut fields = Fields { body, query: Vec::new() };
     let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
     for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
         pointer::put(&mut fields.body, place, value.clone());
@@ -171,7 +181,7 @@ fn plain(value: Value) -> String {
 }
 
 /// The mask as a provider wants it; `None` if that is as callers send it.
-fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture>, Fault> {
+pub(super) fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture>, Fault> {
     let _ = mask;
     match polarity {
         Polarity::Transparent => Ok(None),
@@ -179,7 +189,8 @@ fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture
     }
 }
 
-fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
+/// A picture as a part of a form.
+pub(super) fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
     let bytes = input.picture.bytes.clone();
     let length = bytes.len() as u64;
     let name = input.file_name.as_deref().filter(|name| is_plain(name));

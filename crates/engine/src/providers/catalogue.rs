@@ -134,7 +134,8 @@ mod tests {
         let mut catalogue = Catalogue::embedded();
         catalogue.add_folder(&folder).unwrap();
         assert_eq!(catalogue.record("sandbox").unwrap().title, "my sandbox");
-        let added: Vec<_> = catalogue.added().iter().map(|(name, added)| (name.as_str(), added.is_replacement)).collect();
+        let added: Vec<_> =
+            catalogue.added().iter().map(|(name, added)| (name.as_str(), added.is_replacement)).collect();
         assert_eq!(added, [("mine", false), ("sandbox", true)]);
 
         write("c.toml", &sandbox.replacen("title", "titel", 1).replace("timeout_s = 60", "timeout_s = true"));

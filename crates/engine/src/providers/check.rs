@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layout::{At, Layout};
 pub use report::RecordFault;
 
+use super::model::Model;
 use super::near::near;
 use super::record::{Record, Shape};
 use super::vars;
@@ -32,14 +33,18 @@ impl Faults<'_> {
         self.either(std::slice::from_ref(at), message);
     }
 
-    /// A fault of the first of several places that is there, else of what is nearest to the first.
-    fn either(&mut self, places: &[At], message: impl Into<String>) {
-        let found = places.iter().map(|at| (at, self.layout.span(at)));
-        let whole = found.clone().find(|(at, (depth, _))| *depth == at.depth());
-        let Some((_, (_, span))) = whole.or_else(|| found.max_by_key(|(_, (depth, _))| *depth)) else { return };
-        self.found.push(RecordFault::at(self.file, self.text, &span, message));
+    fn is_there(&self, at: &At) -> bool {
+        self.layout.span(at).0 == at.depth()
     }
 
+    /// A fault of the first of several places that is there, else of the one of which the most is there. All end alike.
+    fn either(&mut self, places: &[At], message: impl Into<String>) {
+        let missing = |at: &At| at.depth() - self.layout.span(at).0;
+        let Some(at) = places.iter().rev().min_by_key(|at| missing(at)) else { return };
+        let at = places.iter().find(|at| self.is_there(at)).unwrap_or(at);
+        let (_, span) = self.layout.span(at);
+        self.found.push(RecordFault::at(self.file, self.text, &span, message));
+    }
 }
 
 /// In the order of the file, each once: dialects share what they do not change.
@@ -82,6 +87,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<Record, Vec<RecordFault>> {
 /// What the parser says, on one line, with the name that may be meant.
 fn sentence(message: &str) -> String {
     let line = message.replace('\n', "; ");
+    if let Some(kind) = line.strip_prefix("data did not match any variant of untagged enum ") {
+        return format!("it has none of the forms of a {}; `mimeo providers schema` has them all", kind.to_lowercase());
+    }
     // unknown field `a`, expected one of `b`, `c`
     let mut quoted = line.split('`').skip(1).step_by(2);
     let guess = match (line.starts_with("unknown "), quoted.next()) {
@@ -108,7 +116,7 @@ pub(super) fn check(record: &Record, text: &str, file: &str) -> Result<(), Vec<R
         }
     }
     for (index, one) in record.models.iter().enumerate() {
-        model::check(record, one, &At::of("models").to(index), &mut faults);
+        model::check(record, one, &At::of("models").to(&index), &mut faults);
     }
     if let Some(one) = &record.default_model {
         model::check(record, one, &At::of("default_model"), &mut faults);
@@ -118,7 +126,8 @@ pub(super) fn check(record: &Record, text: &str, file: &str) -> Result<(), Vec<R
 
 /// The ways in which the models of a record are spoken to, by their dialects.
 fn wirings(record: &Record) -> BTreeMap<Option<&str>, &Wiring> {
-    let models = record.models.iter().chain(&record.default_model).filter(|model| model::is_called(model));
+    let is_spoken_to = |model: &&Model| model::is_called(model) && model::has_wiring(record, model);
+    let models = record.models.iter().chain(&record.default_model).filter(is_spoken_to);
     models.map(|model| (model.dialect.as_deref(), &*model.wiring)).collect()
 }
 
@@ -169,9 +178,9 @@ fn the_record(record: &Record, faults: &mut Faults<'_>) {
     }
     let mut names = BTreeSet::new();
     for (index, model) in record.models.iter().enumerate() {
-        let id = (At::of("models").to(index).to("id"), &model.id);
+        let id = (At::of("models").to(&index).to("id"), &model.id);
         let aliases = model.aliases.iter().enumerate();
-        let aliases = aliases.map(|(alias, name)| (At::of("models").to(index).to("aliases").to(alias), name));
+        let aliases = aliases.map(|(alias, name)| (At::of("models").to(&index).to("aliases").to(&alias), name));
         for (at, name) in std::iter::once(id).chain(aliases) {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                 faults.add(&at, format!("model {}: a name has no spaces, and is not empty", model.id));
@@ -185,7 +194,7 @@ fn the_record(record: &Record, faults: &mut Faults<'_>) {
 
 /// Are the dialects that models name there, and does each have a model?
 fn dialects(record: &Record, faults: &mut Faults<'_>) {
-    let listed = record.models.iter().enumerate().map(|(index, model)| (model, At::of("models").to(index)));
+    let listed = record.models.iter().enumerate().map(|(index, model)| (model, At::of("models").to(&index)));
     for (model, at) in listed.chain(record.default_model.iter().map(|model| (model, At::of("default_model")))) {
         let Some(name) = model.dialect.as_ref().filter(|name| !record.dialects.contains_key(*name)) else { continue };
         let close = near(name, record.dialects.keys().map(String::as_str));
@@ -197,6 +206,10 @@ fn dialects(record: &Record, faults: &mut Faults<'_>) {
             }
         };
         faults.add(&at.to("dialect"), format!("model {}: there is no dialect \"{name}\"{hint}", model.id));
+    }
+    if record.models.iter().chain(&record.default_model).any(|model| !model::has_wiring(record, model)) {
+        // One of those that seem to be of no use may be what was meant.
+        return;
     }
     let spoken: BTreeSet<&str> =
         record.models.iter().chain(&record.default_model).filter_map(|model| model.dialect.as_deref()).collect();
@@ -211,7 +224,7 @@ fn hosts(field: &str, hosts: &[String], places: &[At], faults: &mut Faults<'_>) 
     for (index, host) in hosts.iter().enumerate() {
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '{' | '}' | '_');
         if host.is_empty() || host.starts_with('.') || !host.chars().all(is_name) {
-            let places: Vec<At> = places.iter().map(|at| at.to(index)).collect();
+            let places: Vec<At> = places.iter().map(|at| at.to(&index)).collect();
             let message = format!("{field}: \"{host}\" is no name of a host, such as blob.example.com");
             faults.either(&places, message);
         }

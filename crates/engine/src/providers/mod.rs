@@ -14,6 +14,7 @@
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
 //! | `exchange` | the shape of most: one request, and the picture in its answer |
 //! | `poll` | the shape of those that answer with a job |
+//! | `comfy` | the shape of servers that execute a graph |
 //! | `pointer`, `answer` | places in JSON, and what an answer holds |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
@@ -28,6 +29,7 @@ mod body;
 mod call;
 mod catalogue;
 mod check;
+mod comfy;
 mod download;
 mod fault;
 pub mod fit;
@@ -35,6 +37,7 @@ mod hex;
 pub mod lift;
 pub mod model;
 mod near;
+mod need;
 mod openai;
 pub mod provider;
 mod exchange;
@@ -55,8 +58,9 @@ pub use catalogue::{Added, Catalogue};
 pub use fit::Misfit;
 pub use model::{Model, Status};
 pub use near::near;
+pub use need::Need;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
-pub use schema::schema;
 pub use registry::{Candidate, NoSuchModel, Registry};
+pub use schema::schema;
 pub use watch::{Callback, NotNoted, Ticket, Watch};

@@ -16,7 +16,7 @@ use super::model::{Model, Status};
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
 use super::webhook::{Delivery, Unverified, Verifier};
-use super::{exchange, openai, poll, vars};
+use super::{comfy, exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
 use crate::net::Clients;
@@ -199,7 +199,7 @@ impl Provider {
             Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
             Shape::Exchange => Box::pin(exchange::submit(self, job, watch)).await,
             Shape::SubmitPoll => Box::pin(poll::submit(self, job, watch)).await,
-            Shape::ComfyGraph => Err(Fault::new(FaultKind::Rejected, "graphs are not executed yet")),
+            Shape::ComfyGraph => Box::pin(comfy::submit(self, job, watch)).await,
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
@@ -214,7 +214,8 @@ impl Provider {
     pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
         match self.record.shape {
             Shape::SubmitPoll => Box::pin(poll::resume(self, job, ticket, watch)).await,
-            Shape::OpenaiImages | Shape::Exchange | Shape::ComfyGraph | Shape::Template => {
+            Shape::ComfyGraph => Box::pin(comfy::resume(self, job, ticket, watch)).await,
+            Shape::OpenaiImages | Shape::Exchange | Shape::Template => {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }

@@ -216,11 +216,6 @@ impl Record {
         }
         Ok(())
     }
-
-    /// True if nothing needs to be configured but, where there is one, the key.
-    pub fn stands_alone(&self) -> bool {
-        !self.shape.is_remote() || self.base_url.is_some()
-    }
 }
 
 /// The tables of a record that a dialect may change.

@@ -72,7 +72,7 @@ impl Registry {
         let plain = settings::Provider::default();
         let alone = catalogue
             .records()
-            .filter(|record| !configured.contains_key(&record.name) && enables_itself(record, environment))
+            .filter(|record| !configured.contains_key(&record.name) && record.needs(environment).is_empty())
             .map(|record| (&record.name, &plain));
         for (name, settings) in configured.iter().chain(alone) {
             if settings.enabled == Some(false) {
@@ -196,16 +196,6 @@ impl Registry {
             format!("there is no model {bare}; did you mean {}?", or(near))
         }
     }
-}
-
-/// True if a record is complete without configuration.
-fn enables_itself(record: &Record, environment: &Environment) -> bool {
-    let key = match (&record.auth.env, record.auth.scheme) {
-        (_, Scheme::None) => true,
-        (Some(env), _) => environment.get(env).is_some(),
-        (None, _) => record.auth.optional,
-    };
-    record.stands_alone() && key && vars::resolve(&record.vars, &BTreeMap::new(), environment).is_ok()
 }
 
 fn provider(

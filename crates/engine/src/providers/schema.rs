@@ -9,8 +9,10 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Record).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "A provider record".into());
-        // Editors let a file say so itself: `#:schema ./schema.json`, or a key of this name.
-        root.insert("description".to_owned(), "How to speak to a provider of pictures, and what its models can and cost.".into());
+        root.insert(
+            "description".to_owned(),
+            "How to speak to a provider of pictures, and what its models can and cost.".into(),
+        );
     }
     schema
 }
@@ -41,8 +43,7 @@ mod tests {
 
     /// Collects the keys of `value` that `part` of the schema has no word for.
     fn walk(schema: &Value, part: &Value, value: &Value, at: &str, strange: &mut Vec<String>) {
-        let name = |part: &Value| part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")).map(str::to_owned);
-        if let Some(name) = name(part) {
+        if let Some(name) = part["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
             return walk(schema, &schema["$defs"][name], value, at, strange);
         }
         let choices = ["anyOf", "oneOf"].iter().filter_map(|word| part[*word].as_array()).flatten();
@@ -58,26 +59,29 @@ mod tests {
         }
         match value {
             Value::Object(map) => {
+                let others = &part["additionalProperties"];
                 for (key, value) in map {
                     let at = format!("{at}/{key}");
-                    match (&part["properties"][key], &part["additionalProperties"]) {
-                        (Value::Null, Value::Null) if part["properties"].is_object() => strange.push(at),
-                        (Value::Null, Value::Bool(false)) => strange.push(at),
-                        (Value::Null, Value::Null | Value::Bool(true)) if part == &Value::Bool(true) => {}
-                        (Value::Null, Value::Null) if part.as_object().is_some_and(serde_json::Map::is_empty) => {}
-                        (Value::Null, Value::Null) => strange.push(at),
-                        (Value::Null, others) => walk(schema, others, value, &at, strange),
-                        (property, _) => walk(schema, property, value, &at, strange),
+                    match part["properties"].get(key) {
+                        Some(property) => walk(schema, property, value, &at, strange),
+                        None if others.is_object() => walk(schema, others, value, &at, strange),
+                        // A part without a type takes whatever comes.
+                        None if *others == Value::Bool(true) || part["type"].is_null() => {}
+                        None => strange.push(at),
                     }
                 }
             }
             Value::Array(list) if part["type"] == "array" => {
-                list.iter().enumerate().for_each(|(index, value)| walk(schema, &part["items"], value, &format!("{at}/{index}"), strange));
+                list.iter()
+                    .enumerate()
+                    .for_each(|(index, value)| walk(schema, &part["items"], value, &format!("{at}/{index}"), strange));
             }
             Value::Array(_) if part["type"].is_string() => strange.push(format!("{at}: no list")),
             _ => {
                 let words = part["enum"].as_array();
-                if words.is_some_and(|words| !words.contains(value)) || part.get("const").is_some_and(|word| word != value) {
+                if words.is_some_and(|words| !words.contains(value))
+                    || part.get("const").is_some_and(|word| word != value)
+                {
                     strange.push(format!("{at}: {value}"));
                 }
             }

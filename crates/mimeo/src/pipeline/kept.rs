@@ -87,7 +87,7 @@ pub(super) struct Landed {
 
 /// The right and the duty to answer.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+pub(super) struct Turn {
     id: RequestId,
     term: Term,
     created_ms: Millis,
@@ -206,11 +206,17 @@ impl Pipeline {
         self.job(tenant, id).await
     }
 
-    /// Answers the request `id`, if its answer is kept and nobody is there any more who would give it.
-    pub(super) async fn answer_abandoned(self: &Arc<Self>, id: RequestId, outcome: Result<Answer>) -> Result<()> {
+    /// Takes over the request `id`, if its answer is kept and nobody is there any more who would give it.
+    pub(super) async fn stand_in_for(&self, id: RequestId) -> Result<Option<Turn>> {
         let term = self.store.answering_term().await?;
-        if let Some(created_ms) = self.store.take_over_reply(id, term).await? {
-            self.write_down(Turn { id, term, created_ms, is_taken_over: true }, &outcome).await;
+        let taken = self.store.take_over_reply(id, term).await?;
+        Ok(taken.map(|created_ms| Turn { id, term, created_ms, is_taken_over: true }))
+    }
+
+    /// Answers the request `id`, if its answer is kept and nobody else is there who would give it.
+    pub(super) async fn answer_abandoned(self: &Arc<Self>, id: RequestId, outcome: Result<Answer>) -> Result<()> {
+        if let Some(turn) = self.stand_in_for(id).await? {
+            self.write_down(turn, &outcome).await;
         }
         Ok(())
     }
@@ -341,7 +347,7 @@ impl Pipeline {
         };
         match written {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(request = %id, "it was answered by another process, which took it over"),
+            Ok(false) => tracing::warn!(request = %id, "it was answered already, by who took it over"),
             // The answer goes out all the same, for it is paid; a repetition before it is written runs the
             // request again, and finds its pictures.
             Err(StoreError::Unavailable(why)) if is_final => {

@@ -9,7 +9,7 @@ use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
-use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
+use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress, Usd};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
@@ -94,7 +94,7 @@ impl Pipeline {
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
     }
 
-    /// Asks one candidate for `missing` pictures, in as few calls as it allows, all at once.
+    /// Asks one candidate for `missing` pictures, in the calls that cost least, all at once.
     async fn ask(
         &self,
         order: &Order,
@@ -102,10 +102,11 @@ impl Pipeline {
         missing: u32,
         so_far: &mut Progressing<'_>,
     ) -> Result<Asked> {
-        let batches = batches(missing, account.model.max_n);
+        let price = |n| account.model.expected(&account.candidate.request, n, order.partials());
+        let batches = batches(missing, account.model.max_n, price);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
-            let price = account.model.expected(&account.candidate.request, n, order.partials());
+            let price = price(n);
             so_far.purse.take(price)?; // the request's own limit, before any budget
             calls.push((n, price));
         }
@@ -449,12 +450,60 @@ async fn admit(generated: &Generated) -> Result<Vec<Picture>, Fault> {
     examined.map_err(|bad| Fault::new(FaultKind::BadAnswer, bad.to_string()))
 }
 
-/// `count` split into calls of at most `max`.
-fn batches(count: u32, max: u32) -> Vec<u32> {
-    let max = max.max(1);
-    let mut sizes = vec![max; (count / max) as usize];
-    if !count.is_multiple_of(max) {
-        sizes.push(count % max);
+/// `count` split into calls of at most `max` that together cost least, as `price` tells for a call of so many; among
+/// equals the fewest calls. Where a price is unknown, nothing speaks against few.
+fn batches(count: u32, max: u32, price: impl Fn(u32) -> Price) -> Vec<u32> {
+    let split = |each: u32| {
+        let mut sizes = vec![each; (count / each) as usize];
+        if !count.is_multiple_of(each) {
+            sizes.push(count % each);
+        }
+        sizes
+    };
+    let cost = |sizes: &[u32]| sizes.iter().map(|n| price(*n).known()).sum::<Option<Usd>>();
+    let mut best = split(max.clamp(1, count.max(1)));
+    let Some(mut least) = cost(&best) else { return best };
+    for each in (1..max.min(count)).rev() {
+        let sizes = split(each);
+        if let Some(cost) = cost(&sizes).filter(|cost| *cost < least) {
+            (best, least) = (sizes, cost);
+        }
     }
-    sizes
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A price of so many cents for the call and for each picture.
+    fn cents(call: i128, picture: i128) -> impl Fn(u32) -> Price {
+        move |n| Price::Known(Usd::from_pico((call + picture * i128::from(n)) * Usd::SCALE / 100))
+    }
+
+    #[test]
+    fn few_calls_unless_more_are_cheaper() {
+        assert_eq!(batches(4, 10, cents(0, 4)), [4]);
+        assert_eq!(batches(10, 4, cents(1, 4)), [4, 4, 2]);
+        assert_eq!(batches(3, 1, cents(0, 4)), [1, 1, 1]);
+        assert_eq!(batches(4, 4, |_| Price::Unknown), [4]);
+        // Every picture beyond the first of a call costs double.
+        let dear = |n: u32| Price::Known(Usd::from_pico(i128::from(2 * n - 1) * Usd::SCALE));
+        assert_eq!(batches(3, 4, dear), [1, 1, 1]);
+        // Two for the price of one, but no more than two.
+        let pairs = |n: u32| Price::Known(Usd::from_pico(i128::from(if n <= 2 { 1 } else { 4 * n }) * Usd::SCALE));
+        assert_eq!(batches(5, 5, pairs), [2, 2, 1]);
+        // One price that is unknown says nothing of the others.
+        let partly = |n: u32| if n == 2 { Price::Unknown } else { Price::Known(Usd::from_pico(i128::from(n * n))) };
+        assert_eq!(batches(3, 3, partly), [1, 1, 1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_lost_and_no_call_is_too_large(count in 1u32..=10, max in 0u32..=12, call in 0i128..9, each in 0i128..9) {
+            let sizes = batches(count, max, cents(call, each));
+            proptest::prop_assert_eq!(sizes.iter().sum::<u32>(), count);
+            proptest::prop_assert!(sizes.iter().all(|n| (1..=max.max(1)).contains(n)));
+        }
+    }
 }

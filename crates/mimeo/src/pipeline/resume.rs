@@ -59,7 +59,11 @@ impl Pipeline {
             Ok(read) => read,
             Err(why) => return self.give_up(&job, why).await,
         };
+        // What is lacking of a larger request, whoever asks again has made.
         let is_whole = papers.are_of_all(&job);
+        if is_whole {
+            self.stand_in(job.attempt.subject.request).await;
+        }
         let order = papers.order(&job, &self.cache, &provider, &model);
         let started = Instant::now();
         let result = self.ask_until_it_ends(&order, &provider, &model, &job, &held).await;
@@ -90,7 +94,6 @@ impl Pipeline {
             Ok(Called::Fault(_, error)) | Err(error) => Err(error),
             Ok(_) => return,
         };
-        // What is lacking of a larger request, whoever asks again has made.
         if is_whole {
             self.answer_for_another(order.call.id, outcome).await;
         }
@@ -173,6 +176,7 @@ impl Pipeline {
         let AcceptedJob { attempt, term, .. } = job;
         let fault = Fault::new(FaultKind::Unknown, format!("its provider accepted it, and cannot be asked: {why}"));
         tracing::error!(attempt = %attempt.id, ticket = job.ticket, %fault, "an accepted job is in suspense");
+        self.stand_in(attempt.subject.request).await;
         let finish = Finish {
             id: attempt.id,
             term: *term,
@@ -194,6 +198,14 @@ impl Pipeline {
         }
         let error = Error::from_fault(&fault, &attempt.subject.provider, attempt.id);
         self.answer_for_another(attempt.subject.request, Err(error)).await;
+    }
+
+    /// The request that a job was for is this process' to answer, if nobody else is there who would: from before its
+    /// job ends, so that nobody takes it for left alone in between.
+    async fn stand_in(&self, id: RequestId) {
+        if let Err(error) = self.stand_in_for(id).await {
+            tracing::warn!(request = %id, %error, "whose the request is that a job was for could not be noted");
+        }
     }
 
     /// Answers the request that a job was for, if that is to be kept and nobody is there any more who would.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::check::Flaw;
 use super::path::{find, fits, text};
-use super::sheet::{By, Parts, Price, Route, Sheet, Size};
+use super::sheet::{By, Megapixel, Parts, Price, Route, Sheet, Size};
 use crate::fields::parse_size;
 use crate::money::Usd;
 use crate::picture::Format;
@@ -168,7 +168,7 @@ pub(super) fn price(
     };
     let each = parts.image.as_ref().map_or(Usd::ZERO, |image| chosen(image, body));
     let area = u64::from(wish.width) * u64::from(wish.height);
-    let by_area = parts.megapixel.map_or(Usd::ZERO, |usd| per_million(usd * area));
+    let by_area = parts.megapixel.map_or(Usd::ZERO, |megapixel| area_price(megapixel, area));
     let by_input = parts.input_image.map_or(Usd::ZERO, |usd| usd * inputs);
     let usage = usage(parts, wish, inputs, body);
     let tokens = usage.map_or(Usd::ZERO, |usage| {
@@ -193,8 +193,19 @@ fn chosen<T: Copy + Default>(by: &By<T>, body: &Value) -> T {
     }
 }
 
-fn per_million(usd: Usd) -> Usd {
-    Usd::from_pico((usd.pico() + 999_999) / 1_000_000)
+/// The price of one picture of that many pixels.
+fn area_price(megapixel: Megapixel, area: u64) -> Usd {
+    let (usd, first, pixels, exact) = match megapixel {
+        Megapixel::Whole(usd) => (usd, None, None, false),
+        Megapixel::Of { usd, first, pixels, exact } => (usd, first, pixels, exact),
+    };
+    let pixels = pixels.unwrap_or(1 << 20).max(1);
+    if exact {
+        let (total, pixels) = ((usd * area).pico(), i128::from(pixels));
+        return Usd::from_pico((total + pixels - 1) / pixels);
+    }
+    let whole = area.div_ceil(pixels).max(1);
+    first.unwrap_or(usd) + usd * (whole - 1)
 }
 
 /// An amount in units of which one costs `unit`, as a decimal with up to six places.
@@ -227,6 +238,19 @@ mod tests {
         assert_eq!(shape(by_ratio, &json!({ "t": "2K" })), Ok((2048, 2048)));
         assert_eq!(shape(by_ratio, &json!({ "r": "9x16", "t": "8K" })), Err("r".to_owned()));
         assert_eq!(shape("width = 'w'\nheight = 'h'", &json!({ "w": 9000, "h": 9000 })), Err("w".to_owned()));
+    }
+
+    #[test]
+    fn areas_are_billed_in_whole_or_in_parts() {
+        let price = |rules: &str, area| {
+            let parts: Parts = toml::from_str(rules).unwrap();
+            area_price(parts.megapixel.unwrap(), area).to_string()
+        };
+        assert_eq!(price("megapixel = '0.03'", 1 << 20), "0.03");
+        assert_eq!(price("megapixel = '0.03'", (1 << 20) + 1), "0.06");
+        assert_eq!(price("megapixel = { usd = '0.015', first = '0.03' }", 3 << 20), "0.06");
+        assert_eq!(price("megapixel = { usd = '0.01', exact = true, pixels = 1000000 }", 1_500_000), "0.015");
+        assert_eq!(price("megapixel = { usd = '0.000000000001', exact = true }", 1), "0.000000000001");
     }
 
     #[test]

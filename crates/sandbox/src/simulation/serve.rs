@@ -14,7 +14,7 @@ use super::check::{Flaw, Given, Part, check};
 use super::job::{End, Job, billed_on_submission};
 use super::order::{self, Wish};
 use super::path::{Captures, capture, fits, text};
-use super::sheet::{Answer, Does, Encoding, Route, Trouble};
+use super::sheet::{Does, Encoding, Route, Trouble};
 use super::webhook::{self, Callback};
 use super::wording::{self, Facts, Shown};
 use super::{Simulation, auth};
@@ -161,8 +161,7 @@ impl Call {
         let mut facts = glance.facts;
         facts.extend(self.facts.clone());
         let answers = self.simulation.answers(route);
-        let speaks_of = |word: &str| answers.iter().any(|answer| answer.mentions(word));
-        if glance.state == "gone" && !speaks_of("gone") {
+        if glance.state == "gone" && !self.simulation.sheet.job.tells_gone {
             return nobody(&self);
         }
         let answer = wording::choose(answers, &facts)?;
@@ -550,12 +549,5 @@ impl Route {
             Does::Poll | Does::Result | Does::Show | Does::Keys => "GET",
         };
         self.method.as_deref().unwrap_or(usual).eq_ignore_ascii_case(method.as_str())
-    }
-}
-
-impl Answer {
-    /// Whether its condition speaks of something.
-    fn mentions(&self, word: &str) -> bool {
-        self.when.as_ref().is_some_and(|when| when.contains(word))
     }
 }

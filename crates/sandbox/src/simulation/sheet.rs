@@ -317,8 +317,8 @@ pub(crate) enum Price {
 pub(crate) struct Parts {
     /// Dollars per picture.
     pub image: Option<By<Usd>>,
-    /// Dollars per million pixels of each picture, exactly, rounded up to a pico-dollar.
-    pub megapixel: Option<Usd>,
+    /// By the area of each picture.
+    pub megapixel: Option<Megapixel>,
     /// Dollars per input picture.
     pub input_image: Option<Usd>,
     /// Dollars per token of the prompt; a token is four characters.
@@ -329,6 +329,25 @@ pub(crate) struct Parts {
     pub output_token: Option<Usd>,
     /// Tokens of one picture.
     pub image_tokens: Option<By<u64>>,
+}
+
+/// A price by area.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Megapixel {
+    /// Dollars per megapixel; a part of one counts as a whole.
+    Whole(Usd),
+    /// The same, in all its varieties.
+    Of {
+        usd: Usd,
+        /// Dollars for the first megapixel of each picture.
+        first: Option<Usd>,
+        /// How many pixels a megapixel is, 1048576.
+        pixels: Option<u64>,
+        /// A part of a megapixel is billed as a part, to the pico-dollar.
+        #[serde(default)]
+        exact: bool,
+    },
 }
 
 /// One value, or one by the text in a field of the body; `""` for every other text.
@@ -431,6 +450,8 @@ pub(crate) struct JobRules {
     pub cancels_running: bool,
     /// How long a finished job is known, in seconds.
     pub keep_s: u64,
+    /// Whether it is told as `gone` afterwards, and not as a job that never was.
+    pub tells_gone: bool,
     /// What the provider calls each state: `job.status` in templates. Several names of a state follow one another
     /// from poll to poll, the last one stays.
     pub names: BTreeMap<String, Many<String>>,
@@ -438,7 +459,14 @@ pub(crate) struct JobRules {
 
 impl Default for JobRules {
     fn default() -> Self {
-        Self { queued_polls: 1, running_polls: 1, cancels_running: true, keep_s: 3600, names: BTreeMap::new() }
+        Self {
+            queued_polls: 1,
+            running_polls: 1,
+            cancels_running: true,
+            keep_s: 3600,
+            tells_gone: false,
+            names: BTreeMap::new(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod client;
+mod graphs;
 mod simulations;
 
 use client::{Answer, get, post, request, size_of_png};

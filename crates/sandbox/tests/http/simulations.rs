@@ -474,3 +474,106 @@ async fn a_cancelled_job_is_not_billed_unless_it_ran() {
     assert_eq!((sandbox.book().totals().count, sandbox.jobs()[0].invoice), (1, Some(1)));
     sandbox.stop().await;
 }
+
+/// Takes one call of a webhook: its headers, lower case, and its body.
+async fn take(listener: &tokio::net::TcpListener, status: u16) -> (BTreeMap<String, String>, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let calling = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut call = String::new();
+        loop {
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).await.unwrap();
+            call.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+            let Some((head, body)) = call.split_once("\r\n\r\n") else { continue };
+            let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+            let headers: BTreeMap<_, _> = lines.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+            if body.len() == headers["content-length"].parse::<usize>().unwrap() {
+                let answer = format!("HTTP/1.1 {status} Taken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                return (headers, body.to_owned());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), calling).await.unwrap()
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_and_signed() {
+    let sandbox = sandbox().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/done?job=1", listener.local_addr().unwrap());
+
+    // HMAC in hex with the caller's secret; the second try comes after a failure.
+    let body = json!({ "prompt": "x", "width": 64, "height": 64, "webhook_url": address, "webhook_secret": "s3cret" });
+    send(&sandbox, BFL, &KEY, &body).await;
+    take(&listener, 500).await;
+    let (headers, body) = take(&listener, 200).await;
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"s3cret");
+    let signature = bytes_of(headers["x-bfl-signature"].strip_prefix("sha256=").unwrap());
+    ring::hmac::verify(&key, body.as_bytes(), &signature).unwrap();
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["status"], "Ready");
+    assert_eq!(get_plain(&sandbox, told["result"]["sample"].as_str().unwrap()).await.status, 200);
+
+    // Standard Webhooks.
+    let body = json!({ "input": { "prompt": "[[refuse]]" }, "webhook": address });
+    let path = "/as/replicate/v1/models/black-forest-labs/flux-schnell/predictions";
+    let answer = send(&sandbox, path, &[("authorization", "Bearer k")], &body).await;
+    assert_eq!((answer.status, answer.json()["status"].as_str()), (201, Some("starting")));
+    let (headers, body) = take(&listener, 200).await;
+    let key = base64_simd::STANDARD.decode_to_vec("c2ltdWxhdGVkIHNlY3JldCBvZiBhIHdlYmhvb2s=").unwrap();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let message = format!("{}.{}.{body}", headers["webhook-id"], headers["webhook-timestamp"]);
+    let signature = headers["webhook-signature"].strip_prefix("v1,").unwrap();
+    let signature = base64_simd::STANDARD.decode_to_vec(signature).unwrap();
+    ring::hmac::verify(&key, message.as_bytes(), &signature).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], "failed");
+
+    // Ed25519 with a key that anybody can look up; the address came in the query.
+    let path = format!("/as/fal/fal-ai/flux/dev?fal_webhook={}", address.replace('?', "%3F"));
+    send(&sandbox, &path, &[("authorization", "Key a:b")], &json!({ "prompt": "x" })).await;
+    let (headers, body) = take(&listener, 200).await;
+    let keys = get_plain(&sandbox, "/as/fal/.well-known/jwks.json").await.json();
+    let public = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(keys["keys"][0]["x"].as_str().unwrap()).unwrap();
+    let hash = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = ["request-id", "user-id", "timestamp"].map(|part| headers[&format!("x-fal-webhook-{part}")].clone());
+    let message = format!("{}\n{hash}", parts.join("\n"));
+    let signature = bytes_of(&headers["x-fal-webhook-signature"]);
+    let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public);
+    public.verify(message.as_bytes(), &signature).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], "OK");
+    sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_tells_the_failure_only_with_the_result() {
+    let sandbox = sandbox().await;
+    let key = [("authorization", "Key a:b")];
+    for (prompt, status, billed) in [("[[refuse]]", 422, 0), ("[[fail-job]]", 500, 0), ("[[refuse=2]]", 200, 1)] {
+        let before = sandbox.book().totals().count;
+        let body = json!({ "prompt": prompt, "image_size": "square" });
+        let job = send(&sandbox, "/as/fal/fal-ai/flux/dev", &key, &body).await.json();
+        let ask = async |name: &str| {
+            let path = path_of(&sandbox, job[name].as_str().unwrap()).to_owned();
+            request(&sandbox, &format!("GET {path} HTTP/1.1\r\nauthorization: Key a:b"), b"").await
+        };
+        assert_eq!(ask("response_url").await.status, 400, "not yet");
+        for expected in [202, 202, 200] {
+            assert_eq!(ask("status_url").await.status, expected, "{prompt}");
+        }
+        let result = ask("response_url").await;
+        assert_eq!(result.status, status, "{prompt}");
+        if status == 200 {
+            assert_eq!(result.json()["has_nsfw_concepts"], json!([true]));
+        }
+        assert_eq!(sandbox.book().totals().count - before, billed, "{prompt}");
+    }
+    sandbox.stop().await;
+}

@@ -17,7 +17,7 @@ impl At {
     }
 
     /// One step further.
-    pub(super) fn to(&self, step: impl ToString) -> At {
+    pub(super) fn to<S: ToString + ?Sized>(&self, step: &S) -> At {
         At(self.0.iter().cloned().chain([step.to_string()]).collect())
     }
 

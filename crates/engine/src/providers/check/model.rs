@@ -4,20 +4,20 @@ use super::Faults;
 use super::layout::At;
 use crate::domain::{Operation, Size, Usd};
 use crate::pricing::{Certainty, OutputTokens, Rates};
+use crate::providers::comfy;
 use crate::providers::model::{Model, Sizes, Status};
 use crate::providers::near::near;
 use crate::providers::record::{Record, Shape};
 use crate::providers::wiring::Field;
 
-/// More than any picture costs: somebody wrote cents, or the price of a thousand.
-const DEAR_PICTURE: Usd = Usd::from_pico(20 * Usd::SCALE);
-
-/// More than any token costs: somebody wrote the price of a million.
-const DEAR_TOKEN: Usd = Usd::from_pico(Usd::SCALE / 100);
-
 /// False for a model that is gone: nothing is sent to it.
 pub(super) fn is_called(model: &Model) -> bool {
     !matches!(model.status, Status::Gone { .. })
+}
+
+/// False for a model whose dialect is not there, which is told elsewhere.
+pub(super) fn has_wiring(record: &Record, model: &Model) -> bool {
+    model.dialect.as_ref().is_none_or(|name| record.dialects.contains_key(name))
 }
 
 /// Finds the faults of one model, which stands at `at`.
@@ -25,7 +25,7 @@ pub(super) fn check(record: &Record, model: &Model, at: &At, faults: &mut Faults
     let mut finding = Finding { record, model, at, faults };
     finding.life();
     if is_called(model) {
-        if record.shape.is_remote() {
+        if record.shape.is_remote() && has_wiring(record, model) {
             finding.capabilities();
         }
         finding.numbers();
@@ -98,7 +98,8 @@ impl Finding<'_, '_, '_> {
         let has = |field| wiring.place(field).is_some();
         let sized = has(Field::Size) || has(Field::Ratio) || (has(Field::Width) && has(Field::Height));
         if model.sizes != Sizes::None && !sized {
-            let message = "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
+            let message =
+                "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
@@ -107,10 +108,14 @@ impl Finding<'_, '_, '_> {
         if edits && wiring.wire.edit.is_none() {
             self.add("operations", "it can edit, but wire.edit is missing");
         }
-        if model.partial_images > 0 && !wiring.wire.streaming {
+        let is_graph = self.record.shape == Shape::ComfyGraph;
+        if model.partial_images > 0 && !wiring.wire.streaming && !is_graph {
             self.add("partial_images", "it streams unfinished pictures, but wire.streaming is not true");
         }
-        if model.graph.is_some() && self.record.shape != Shape::ComfyGraph {
+        if is_graph && let Some(message) = comfy::fault(model) {
+            self.add("graph", message);
+        }
+        if model.graph.is_some() && !is_graph {
             self.add("graph", "a graph is for shape = \"comfy-graph\"; take it out");
         }
     }
@@ -183,50 +188,74 @@ impl Finding<'_, '_, '_> {
             self.faults.add(&at, format!("model {}: prices.{message}", self.model.id));
         }
         if prices.certainty == Certainty::Configured {
-            let message = "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
+            let message =
+                "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
             self.add("prices.certainty", message);
         }
-        let knows = |quality: &str| {
-            let own = &self.model.qualities;
-            own.iter().any(|known| known == quality || known == crate::providers::fit::ANY)
+        let own = &self.model.qualities;
+        let knows = |quality: &str| own.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
+        let mut strange: Vec<(String, String)> = Vec::new();
+        let mut named = |place: String, quality: Option<&String>| {
+            strange.extend(quality.filter(|quality| !knows(quality)).map(|quality| (place, quality.clone())));
         };
         match &prices.rates {
             Rates::Image(rows) => {
                 for (index, row) in rows.iter().enumerate() {
-                    let place = format!("prices.rates.image.{index}");
-                    if row.usd > DEAR_PICTURE {
-                        let message = format!("a picture for ${}? Prices are US dollars per picture", row.usd);
-                        self.add(&format!("{place}.usd"), message);
-                    }
-                    if let Some(quality) = row.quality.as_deref().filter(|quality| !knows(quality)) {
-                        let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
-                        self.add(&format!("{place}.quality"), message);
-                    }
+                    named(format!("image.{index}.quality"), row.quality.as_ref());
                 }
             }
-            Rates::Tokens(rates) => {
-                let each = [
-                    ("text_input", rates.text_input),
-                    ("image_input", rates.image_input),
-                    ("image_output", rates.image_output),
-                ];
-                for (name, _) in each.into_iter().filter(|(_, usd)| *usd > DEAR_TOKEN) {
-                    let message = format!("prices.rates.tokens.{name} is the price of one token, not of a million");
-                    self.add(&format!("prices.rates.tokens.{name}"), message);
-                }
-                let qualities: Vec<&String> = match &rates.output {
-                    OutputTokens::Area { base, .. } => base.keys().collect(),
-                    OutputTokens::Table(rows) => rows.iter().map(|row| &row.quality).collect(),
-                    OutputTokens::Pixels(_) => Vec::new(),
-                };
-                let strange: Vec<String> = qualities.into_iter().filter(|q| !knows(q)).cloned().collect();
-                for quality in strange {
-                    let message = format!("tokens are counted for \"{quality}\", which is none of its qualities");
-                    self.add("prices.rates.tokens.output", message);
+            Rates::Credit(rate) => {
+                for (index, row) in rate.image.iter().enumerate() {
+                    named(format!("credit.image.{index}.quality"), row.quality.as_ref());
                 }
             }
-            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) | Rates::Credit(_) => {}
+            Rates::Tokens(rates) => match &rates.output {
+                OutputTokens::Area { base, .. } => {
+                    base.keys().for_each(|quality| named(format!("tokens.output.area.base.{quality}"), Some(quality)));
+                }
+                OutputTokens::Pixels(_) => {}
+                OutputTokens::Table(rows) => {
+                    for (index, row) in rows.iter().enumerate() {
+                        named(format!("tokens.output.table.{index}.quality"), Some(&row.quality));
+                    }
+                }
+            },
+            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
         }
+        for (place, quality) in strange {
+            let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
+            self.add(&format!("prices.rates.{place}"), message);
+        }
+        for (place, usd, most, unit) in dear(&prices.rates) {
+            if usd > most {
+                let message = format!("${usd} for one {unit}? Prices are US dollars, and for one");
+                self.add(&format!("prices.rates.{place}"), message);
+            }
+        }
+    }
+}
+
+/// Each rate with its place, with more than anything of the kind costs, and with its unit. What is above that was written
+/// in cents, or is the price of a thousand or of a million.
+fn dear(rates: &Rates) -> Vec<(String, Usd, Usd, &'static str)> {
+    const fn cents(cents: i128) -> Usd {
+        Usd::from_pico(cents * (Usd::SCALE / 100))
+    }
+    match rates {
+        Rates::Image(rows) => rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| (format!("image.{index}.usd"), row.usd, cents(2000), "picture"))
+            .collect(),
+        Rates::Tokens(rates) => {
+            [("text_input", rates.text_input), ("image_input", rates.image_input), ("image_output", rates.image_output)]
+                .map(|(name, usd)| (format!("tokens.{name}"), usd, cents(1), "token"))
+                .into()
+        }
+        Rates::Megapixel(rate) => vec![("megapixel.usd".to_owned(), rate.usd, cents(1000), "megapixel")],
+        Rates::Step(rate) => vec![("step.usd".to_owned(), rate.usd, cents(100), "step")],
+        Rates::Second(rate) => vec![("second.usd".to_owned(), rate.usd, cents(100), "second")],
+        Rates::Credit(rate) => vec![("credit.usd".to_owned(), rate.usd, cents(1000), "credit")],
     }
 }
 

@@ -78,6 +78,7 @@ fn each_fault_is_underlined() {
         ("title = \"Acme\"", "titel = \"Acme\"", "did you mean `title`?", "titel"),
         ("\"submit-poll\"", "\"submit-pol\"", "did you mean `submit-poll`?", "\"submit-pol\""),
         ("as = \"text\"", "has = \"text\"", "unknown field `has`", "has"),
+        ("\"images/*/url\"", "{ of = 1 }", "none of the forms of a pick", "{ of = 1 }"),
         ("seed = true", "seed = 1", "expected a boolean", "1"),
         ("width = \"width\"", "widht = \"width\"", "did you mean `width`?", "widht"),
         ("rates = { image", "rate = { image", "did you mean `rates`?", "rate"),
@@ -93,7 +94,12 @@ fn each_fault_is_underlined() {
         ("images/*/url", "images[*].url", "images/*/url", "\"images[*].url\""),
         ("\"grade\"", "\"grades/*\"", "cannot be written to", "\"grades/*\""),
         ("prompt = \"prompt\"", "prompt = \"\"", "no place for prompt", "\"\""),
-        ("waiting = [\"queued\"]", "waiting = [\"queued\"]\nrunning = [\"queued\"]", "job.waiting as well", "\"queued\""),
+        (
+            "waiting = [\"queued\"]",
+            "waiting = [\"queued\"]\nrunning = [\"queued\"]",
+            "job.waiting as well",
+            "\"queued\"",
+        ),
         ("done = [\"done\"]", "done = []", "would never end", "\"status\""),
         ("id = \"id\"", "poll = \"url\"", "submit-poll", "job"),
         ("quality = \"grade\"", "", "no place for quality", "qualities"),
@@ -103,7 +109,7 @@ fn each_fault_is_underlined() {
         ("successor = \"paint\"", "successor = \"piant\"", "did you mean paint?", "\"piant\""),
         ("draft = \"low\"", "draft = \"lo\"", "none of its qualities", "\"lo\""),
         ("draft = \"low\"", "cheap = \"low\"", "draft, standard and premium", "\"low\""),
-        ("usd = \"0.04\"", "usd = \"40\"", "US dollars per picture", "\"40\""),
+        ("usd = \"0.04\"", "usd = \"40\"", "$40 for one picture", "\"40\""),
         ("usd = \"0.04\"", "usd = \"-0.04\"", "negative", "image"),
         ("quality = \"high\"", "quality = \"max\"", "the quality \"max\"", "\"max\""),
         ("id = \"paint-1\"", "id = \"paint\"", "twice", "\"paint\""),
@@ -155,6 +161,18 @@ fn a_fault_is_drawn_with_its_line() {
     assert!(fault.drawn(true).contains("\u{1b}[1;31m^^^^^\u{1b}[0m"));
     assert_eq!(fault.to_string(), "acme.toml:3:1: unknown field `titel`; did you mean `title`?");
     assert_eq!(RecordFault::file("a", "b").drawn(false), "error: b\n --> a\n");
+}
+
+#[test]
+fn what_a_dialect_does_not_change_is_told_once() {
+    for (from, to) in [
+        ("prompt = \"prompt\"\nwidth", "prompt = \"\"\nwidth"),
+        ("id = \"id\"", "poll = \"url\""),
+        ("/v1/jobs/{id}", "v1/jobs/{id}"),
+    ] {
+        let found = changed(from, to);
+        assert_eq!(found.len(), 1, "{found:#?}");
+    }
 }
 
 #[test]

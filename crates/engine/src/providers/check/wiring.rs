@@ -124,7 +124,7 @@ impl Finding<'_, '_, '_> {
             self.add("wire.streaming", "wire.streaming is for shape = \"openai-images\"; take it out");
         }
         for (index, source) in wire.retry_after.iter().enumerate() {
-            let at = At::of("wire.retry_after").to(index);
+            let at = At::of("wire.retry_after").to(&index);
             if source.header.is_some() == source.at.is_some() {
                 self.at(&at, "an entry of wire.retry_after names a header or a place, and not both");
             }
@@ -142,7 +142,10 @@ impl Finding<'_, '_, '_> {
             let at = At::of("fields").to(field.name());
             let inner = |key: &str| at.to(key);
             if !place.at.is_empty() {
-                self.written(&inner("at"), &place.at);
+                // A place alone stands for a table with nothing but `at`.
+                let is_table = self.places(&inner("at")).iter().any(|place| self.faults.is_there(place));
+                let shown = if is_table { inner("at") } else { at.clone() };
+                self.written(&shown, &place.at);
             }
             if let Some(more) = &place.more {
                 self.written(&inner("more"), &more.replace("{i}", "2"));
@@ -173,7 +176,7 @@ impl Finding<'_, '_, '_> {
 
     fn answers(&mut self, wiring: &Wiring) {
         for (index, pick) in wiring.result.pictures.iter().enumerate() {
-            let at = At::of("result.pictures").to(index);
+            let at = At::of("result.pictures").to(&index);
             match pick {
                 Pick::Place(place) => self.read(&at, place),
                 Pick::Within { at: place, value, unless, clear } => {
@@ -224,17 +227,18 @@ impl Finding<'_, '_, '_> {
         let errors = &wiring.errors;
         for (name, places) in [("errors.message", &errors.message), ("errors.code", &errors.code)] {
             for (index, place) in places.iter().enumerate() {
-                self.read(&At::of(name).to(index), place);
+                self.read(&At::of(name).to(&index), place);
             }
         }
         for (index, status) in errors.unbilled_statuses.iter().enumerate() {
             if !(500..=599).contains(status) {
-                let message = format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
-                self.at(&At::of("errors.unbilled_statuses").to(index), message);
+                let message =
+                    format!("errors.unbilled_statuses: {status} is none; statuses below 500 never count as billed");
+                self.at(&At::of("errors.unbilled_statuses").to(&index), message);
             }
         }
         for (index, when) in errors.when.iter().enumerate() {
-            let at = At::of("errors.when").to(index);
+            let at = At::of("errors.when").to(&index);
             if when.at.is_none() && when.header.is_none() && when.status.is_empty() {
                 self.at(&at, "an entry of errors.when has no condition: name a status, a header or a place");
             }
@@ -287,7 +291,7 @@ impl Finding<'_, '_, '_> {
             }
         }
         for (index, place) in job.detail.iter().enumerate() {
-            self.read(&At::of("job.detail").to(index), place);
+            self.read(&At::of("job.detail").to(&index), place);
         }
         if job.progress.as_ref().is_some_and(|share| share.full == 0) {
             self.add("job.progress.full", "job.progress.full is the number that means all of it: 1 or 100");
@@ -308,7 +312,7 @@ impl Finding<'_, '_, '_> {
                 let earlier = lists.iter().take(index).find(|(_, others)| others.contains(word));
                 if let Some((earlier, _)) = earlier {
                     let message = format!("the status \"{word}\" is in job.{earlier} as well: which of them is it?");
-                    self.at(&At::of("job").to(name).to(number), message);
+                    self.at(&At::of("job").to(name).to(&number), message);
                 }
             }
         }
