@@ -104,7 +104,7 @@ pub(super) async fn send(
 const BAD_HEADER: &str = "its record names a header that cannot be sent";
 
 /// The headers of the record, and the attempt's name.
-fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
+pub(super) fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
     let bad = || Fault::new(FaultKind::NotSent, BAD_HEADER);
     let wire = &job.model.wiring.wire;
     let mut headers = HeaderMap::with_capacity(4);
