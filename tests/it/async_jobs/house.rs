@@ -304,6 +304,5 @@ fn blueprint(config: &str, record: &str) -> Blueprint {
         storage_url: None,
         catalogue,
         config,
-        catalogue,
     }
 }
