@@ -48,3 +48,5 @@ eviction *ARGUMENTS:
 # Write the pages that are made from the code.
 docs:
     cargo run --locked -- reference config > docs/config.md
+    cargo run --locked -- reference providers > docs/providers.md
+    cargo run --locked -- providers schema > providers/schema.json

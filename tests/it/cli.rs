@@ -36,7 +36,12 @@ fn exit_codes_say_what_happened() {
         (&["generate", "a kite", "--model", "nobody/nothing"], 1),
         (&["render", "artikel", "-o", "x.png"], 1),
         (&["render", "article", "-o", "/no/such/folder/x.png", "--sample"], 1),
+        (&["providers", "--all"], 0),
         (&["providers", "show", "nobody"], 1),
+        (&["providers", "show", "openai"], 0),
+        (&["providers", "schema"], 0),
+        (&["providers", "check"], 2),
+        (&["providers", "check", "absent.toml"], 64),
         (&[], 2),
         (&["nonsense"], 2),
         (&["check", "--nope"], 2),
@@ -311,9 +316,10 @@ async fn listings_are_data() {
         let id = format!("{}/{}", row["provider"].as_str().expect("a name"), row["model"].as_str().expect("a name"));
         assert_eq!(row["details"], served[&id], "{id}");
     }
-    let (code, out, _) = world.run(&["providers", "show", "openai"]);
+    let (code, out, _) = world.run(&["providers", "show", "openai", "--json"]);
     assert_eq!(code, 0);
     assert!(json_of(&out)["models"]["gpt-image-2"].is_object());
+    assert_eq!(json_of(&out)["enabled"], true);
     let (code, out, _) = world.run(&["keys", "--json"]);
     assert_eq!((code, json_of(&out)), (0, json!([])));
 }
@@ -413,12 +419,14 @@ fn no_color_is_respected() {
     assert!(on_a_terminal("").contains("\x1b["), "an empty NO_COLOR refuses nothing");
 }
 
-/// The page is made from the code; whoever changes a setting makes it again.
+/// The pages are made from the code and the catalogue; whoever changes a setting or a record makes them again.
 #[test]
-fn the_configuration_page_is_up_to_date() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");
-    let (code, out, err) = bare(&Folder::new(), &["reference", "config"]);
-    assert_eq!(code, 0, "{err}");
-    let kept = std::fs::read_to_string(page).unwrap_or_default();
-    assert!(kept == out, "docs/config.md is old. Make it again: cargo run -- reference config > docs/config.md");
+fn the_pages_that_are_made_from_the_code_are_up_to_date() {
+    for page in ["config", "providers"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../docs/{page}.md"));
+        let (code, out, err) = bare(&Folder::new(), &["reference", page]);
+        assert_eq!(code, 0, "{err}");
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == out, "docs/{page}.md is old. Make it again: cargo run -- reference {page} > docs/{page}.md");
+    }
 }

@@ -10,12 +10,16 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod add_a_provider;
+mod async_jobs;
 mod books;
 mod budgets;
 mod cache;
+mod catalogue;
 mod cli;
-#[expect(dead_code, reason = "nothing reads `storage.url`, `blobs.url` and `shared.url` yet")]
+#[expect(dead_code, reason = "no test uses every way to start one")]
 mod cluster;
+mod conformance;
 mod crash;
 mod delivery;
 mod engines;
@@ -23,6 +27,7 @@ mod front_door;
 mod hostile;
 mod idempotency;
 mod layers;
+mod limits;
 mod money;
 mod overload;
 mod proxy;

@@ -10,6 +10,7 @@ mod bound;
 mod budgets;
 mod entries;
 mod flights;
+mod jobs;
 mod ledger;
 mod migrations;
 mod outages;

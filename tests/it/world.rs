@@ -167,6 +167,19 @@ impl World {
         World { sandbox, gateway, folder, client: reqwest_client(), audited: false }
     }
 
+    /// The same, with files in the folder of the configuration: their names and texts, for the sandbox's address.
+    pub async fn with_files(config: &str, files: impl FnOnce(&str) -> Vec<(&'static str, String)>) -> World {
+        let folder = Folder::new();
+        let sandbox = Sandbox::start(&folder.0);
+        for (name, text) in files(&sandbox.url) {
+            std::fs::write(folder.0.join(name), text).expect("written");
+        }
+        let config = format!("[storage]\ndurability = 'process'\n{}", config.replace("{sandbox}", &sandbox.url));
+        std::fs::write(folder.0.join("mimeo.toml"), config).expect("written");
+        let gateway = Server::start(serve(&folder.0));
+        World { sandbox, gateway, folder, client: reqwest_client(), audited: false }
+    }
+
     /// Starts the gateway again, on the same data, after it was killed or stopped.
     pub fn restart(&mut self) {
         self.restart_failing("");

@@ -21,7 +21,7 @@ use crate::http::{Edge, EdgeOptions, Load};
 use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
-use crate::providers::{Catalogue, Registry, Shape};
+use crate::providers::{Catalogue, RecordFault, Registry};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
@@ -44,6 +44,8 @@ pub struct Blueprint {
     pub storage_url: Option<Secret>,
     /// Where the bytes of pictures are.
     pub blobs: BlobPlace,
+    /// All providers that are known, whether they are there or not.
+    pub catalogue: Catalogue,
 }
 
 impl Blueprint {
@@ -54,7 +56,14 @@ impl Blueprint {
     pub fn draw(config: Config, environment: &Environment, file: &Path) -> Result<Blueprint, Vec<ConfigFault>> {
         let mut faults = Vec::new();
         let fault = |message: String| ConfigFault::file(file, message);
-        let catalogue = Catalogue::embedded();
+        let catalogue = catalogue(&config).unwrap_or_else(|errors| {
+            faults.extend(errors.into_iter().map(|record| ConfigFault {
+                file: record.file.into(),
+                line: record.line,
+                message: record.message,
+            }));
+            Catalogue::embedded()
+        });
         let registry = match Registry::build(&config.providers, environment, &catalogue) {
             Ok(registry) => Some(registry),
             Err(errors) => {
@@ -98,6 +107,7 @@ impl Blueprint {
                         keys,
                         storage_url,
                         blobs,
+                        catalogue,
                     });
                 }
                 Ok(_) => {}
@@ -108,6 +118,18 @@ impl Blueprint {
         }
         Err(faults)
     }
+}
+
+/// The records that the binary carries, with those of the configured folder.
+///
+/// # Errors
+/// Every fault of that folder.
+fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+    let mut catalogue = Catalogue::embedded();
+    if let Some(folder) = &config.catalogue.path {
+        catalogue.add_folder(folder)?;
+    }
+    Ok(catalogue)
 }
 
 /// How long connections that are still open may take to end when all work is done.
@@ -157,7 +179,7 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, catalogue: _ } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
@@ -180,13 +202,14 @@ impl App {
             tracker: paid_work.clone(),
             clock: clock.clone(),
             lifetimes,
+            public_url: config.server.public_url.clone(),
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
-        crate::duties::keep_alive(Arc::clone(&store), &duties, &stop);
+        crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);
         Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 
-    /// Ends what dead processes left open.
+    /// Ends what dead processes left open, but for the jobs of theirs that are still made.
     ///
     /// # Errors
     /// The store fails.
@@ -211,9 +234,11 @@ impl App {
     /// The store fails, or its blobs are others.
     pub async fn begin(&self) -> Result<(), StoreError> {
         self.recover().await?;
+        self.pipeline.recover().await?;
         let duties = Duties {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
+            pipeline: Arc::clone(&self.pipeline),
             settings: self.config.cache.clone(),
             clock: self.clock.clone(),
         };
@@ -277,6 +302,7 @@ impl App {
         if left > 0 {
             tracing::info!(left, "waiting for paid calls under way; a second signal ends the wait");
         }
+        self.pipeline.leave_jobs();
         let patience = Duration::from_secs(u64::from(self.config.server.drain_s));
         let finished = async {
             // In this order: whoever is being served may still begin something.
@@ -286,7 +312,11 @@ impl App {
         };
         if tokio::time::timeout(patience, finished).await.is_err() {
             let left = self.pipeline.paid_calls();
-            tracing::warn!(left, "paid calls are still under way; their money will be in suspense at the next start");
+            tracing::warn!(
+                left,
+                "paid calls are still under way: what a provider has accepted as a job is left to the \
+                           next process, the money of the others will be in suspense"
+            );
         }
         Ended::InTime
     }
@@ -297,6 +327,9 @@ impl App {
         self.stop.cancel();
         self.duties.close();
         self.duties.wait().await;
+        if let Err(error) = self.store.hand_over().await {
+            tracing::warn!(%error, "the other processes will find out by themselves that its jobs are left to them");
+        }
         if self.paid_work.is_empty()
             && let Err(error) = self.store.leave().await
         {
@@ -389,10 +422,11 @@ fn give_homes(config: &mut Config, url: &str) {
 
 /// The simulated providers without an address.
 fn homeless(config: &Config) -> Vec<String> {
-    let catalogue = Catalogue::embedded();
+    // What is wrong with it is told when the configuration is looked at as a whole.
+    let catalogue = catalogue(config).unwrap_or_else(|_| Catalogue::embedded());
     let is_homeless = |name: &str, provider: &crate::config::Provider| {
         let record = provider.record.as_deref().unwrap_or(name);
-        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.shape == Shape::Sandbox)
+        provider.base_url.is_none() && catalogue.record(record).is_some_and(|record| record.simulated)
     };
     config.providers.iter().filter(|(name, p)| is_homeless(name, p)).map(|(name, _)| name.clone()).collect()
 }

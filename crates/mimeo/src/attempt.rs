@@ -2,6 +2,11 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod again;
+mod callback;
+mod health;
+mod job;
+mod lessons;
 mod queue;
 
 use std::sync::Arc;
@@ -12,16 +17,23 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price};
+use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
-use crate::providers::{Job, Provider, Watch};
+use crate::providers::{Job, Provider};
 use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
 };
+use again::RetryBudgets;
+use health::Health;
 use queue::WaitingRooms;
+
+pub use again::backoff;
+pub use callback::Callbacks;
+pub use health::{Probe, Standing};
+pub use job::{Held, Surroundings, is_last_word};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +44,10 @@ pub struct Attempts {
     tracker: TaskTracker,
     shared: Shared,
     rooms: WaitingRooms,
+    health: Health,
+    again: RetryBudgets,
+    callbacks: Callbacks,
+    in_hand: job::InHand,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -58,6 +74,8 @@ pub struct Errand<'a> {
     pub seen: Option<i64>,
     /// Pay although nobody knows what came of the same call before.
     pub retry_unknown: bool,
+    /// What is left of the caller's deadline.
+    pub time_left: Option<Duration>,
 }
 
 /// What became of the wish to make a paid call.
@@ -106,13 +124,25 @@ pub struct Attempt {
     pub reserving: Duration,
     /// How long the provider took, to the last byte.
     pub calling: Duration,
+    /// The job that it has become, if the provider has accepted it as one. Nobody else asks for it meanwhile.
+    pub job: Option<Held>,
 }
 
 impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
-    /// `shared`; `tracker` owns what must still be written when nobody waits for it.
-    pub fn new(store: Arc<Store>, ledger: Ledger, shared: Shared, clock: Clock, tracker: TaskTracker) -> Self {
-        Attempts { store, ledger, clock, tracker, shared, rooms: WaitingRooms::default() }
+    /// `shared`; `tracker` owns what must still be written when nobody waits for it, and providers are told to call
+    /// back at `callbacks`.
+    pub fn new(
+        store: Arc<Store>,
+        ledger: Ledger,
+        shared: Shared,
+        clock: Clock,
+        tracker: TaskTracker,
+        callbacks: Callbacks,
+    ) -> Self {
+        let (rooms, in_hand) = (WaitingRooms::default(), job::InHand::default());
+        let (health, again) = (Health::default(), RetryBudgets::default());
+        Attempts { store, ledger, clock, tracker, shared, rooms, health, again, callbacks, in_hand }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -125,15 +155,15 @@ impl Attempts {
         provider: &Provider,
         job: &Job<'_>,
         expected: Price,
-        watch: &dyn Watch,
+        around: Surroundings<'_>,
     ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
         let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
-        let passed = self.shared.try_pass(&provider.name, provider.limits).await;
+        let passed = self.shared.try_pass(&provider.name, provider.limits, job.n).await;
         let room = self.rooms.of(&provider.name, provider.limits);
-        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.call.deadline)) };
+        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.time_left, self.outlook(provider))) };
         let seat = match seat.transpose() {
             Ok(seat) => seat,
             Err(full) => return Ok(Made::TurnedAway(full)),
@@ -167,15 +197,29 @@ impl Attempts {
             }
         };
         let mut intended = Instant::now();
-        let _pass = match passed {
+        let pass = match passed {
             Some(pass) => pass,
             None => {
-                let wait = self.shared.pass(&provider.name, provider.limits);
-                let Ok(pass) = timeout(room.patience(), wait).await else {
-                    let (result, reserving) = (Err(room.gave_up()), started.elapsed());
-                    let calling = Duration::ZERO;
-                    let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
-                    return Ok(Made::Attempt(Box::new(attempt)));
+                // Who streams from a model that shows unfinished pictures expects nothing else.
+                if job.model.partial_images == 0 {
+                    (around.tell)(Progress::Queued { position: None });
+                }
+                let wait = self.shared.pass(&provider.name, provider.limits, job.n);
+                let waited = tokio::select! {
+                    biased;
+                    () = around.stop.cancelled() => Err(job::called_off()),
+                    waited = timeout(room.patience(), wait) => {
+                        waited.map_err(|_| room.gave_up(self.outlook(provider)))
+                    }
+                };
+                let pass = match waited {
+                    Ok(pass) => pass,
+                    Err(fault) => {
+                        let (result, reserving, calling) = (Err(fault), started.elapsed(), Duration::ZERO);
+                        let attempt =
+                            Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: None };
+                        return Ok(Made::Attempt(Box::new(attempt)));
+                    }
                 };
                 intended = Instant::now();
                 match self.store.mark_sending(id, term, self.clock.now()).await {
@@ -188,6 +232,7 @@ impl Attempts {
                 }
             }
         };
+        let watch = self.watch(id, term, around).await;
         failpoint!("attempt::after_intent");
         // Frozen since then? The others may have given this process up, and told whoever asks that it may have been
         // sent. It was not, and is not now.
@@ -197,11 +242,17 @@ impl Attempts {
         }
         drop(seat);
         let _calling = room.call();
+        self.again.called(&provider.name);
         let sending = Instant::now();
-        let result = provider.submit(job, watch).await;
+        let result = match around.stop.is_cancelled() {
+            true => Err(job::called_off()),
+            false => provider.submit(job, &watch).await,
+        };
+        let held = watch.into_held();
+        self.learn(provider, (pass.begun(), sending), held.is_some(), &result);
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
-        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling };
+        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: held };
         Ok(Made::Attempt(Box::new(attempt)))
     }
 

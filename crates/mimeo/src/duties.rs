@@ -10,6 +10,8 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{Cache, Retention};
 use crate::clock::{Clock, Millis};
 use crate::config;
+use crate::pipeline::Pipeline;
+use crate::shared::Shared;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
@@ -33,6 +35,8 @@ pub struct Duties {
     pub store: Arc<Store>,
     /// The cache, for its memory.
     pub cache: Arc<Cache>,
+    /// Asks for the jobs of processes that are gone.
+    pub pipeline: Arc<Pipeline>,
     /// Settings.
     pub settings: config::Cache,
     /// Time.
@@ -85,7 +89,7 @@ impl Duties {
         let (duties, stopped) = (self, stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, RECOVERY).await {
-                match duties.store.recover(duties.clock.now()).await {
+                match duties.pipeline.recover().await {
                     Ok((0, 0)) => {}
                     Ok((released, suspended)) => {
                         tracing::warn!(released, suspended, "calls of a process that ended were found open");
@@ -136,11 +140,19 @@ impl Duties {
     }
 }
 
-/// Gives signs of life until `stop`, from the beginning on: paid work may be done before anything is served.
-pub fn keep_alive(store: Arc<Store>, tasks: &TaskTracker, stop: &CancellationToken) {
+/// Gives signs of life until `stop`, from the beginning on: paid work may be done before anything is served. Hears of
+/// the others meanwhile, with whom it shares the limits of accounts.
+pub fn keep_alive(store: Arc<Store>, shared: Shared, tasks: &TaskTracker, stop: &CancellationToken) {
     let stopped = stop.clone();
     tasks.spawn(async move {
-        while pause(&stopped, store.heartbeat()).await {
+        loop {
+            match store.processes().await {
+                Ok(processes) => shared.among(processes),
+                Err(error) => tracing::warn!(%error, "the other processes cannot be counted"),
+            }
+            if !pause(&stopped, store.heartbeat()).await {
+                return;
+            }
             if let Err(error) = store.renew().await {
                 tracing::warn!(%error, "no sign of life could be given");
             }

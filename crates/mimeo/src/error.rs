@@ -194,9 +194,15 @@ impl Error {
         error
     }
 
-    /// True if the same request may succeed for another caller: its own budget or deadline is to blame.
+    /// [`Kind::should_retry`] of this very error: never where the same again might be paid again.
+    pub fn should_retry(&self) -> Option<bool> {
+        if self.may_have_billed { Some(false) } else { self.kind.should_retry() }
+    }
+
+    /// True if the same request may succeed for another caller: its own budget, deadline or change of mind is to blame.
     pub fn is_about_its_caller(&self) -> bool {
-        self.kind == Kind::OverBudget || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
+        matches!(self.kind, Kind::OverBudget | Kind::Cancelled)
+            || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
     }
 
     /// Names the field to blame.
@@ -230,7 +236,7 @@ impl Error {
             FaultKind::NotSent | FaultKind::Denied | FaultKind::Failed => Kind::Upstream,
             // Billed for certain: there is nothing left to find out.
             FaultKind::BadAnswer if fault.billed.is_some() => Kind::Upstream,
-            FaultKind::BadAnswer | FaultKind::Unknown => Kind::OutcomeUnknown,
+            FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished => Kind::OutcomeUnknown,
         };
         let message = match fault.kind {
             FaultKind::BadAnswer if fault.billed.is_some() => format!(
@@ -238,7 +244,7 @@ impl Error {
                  Claim it back from the provider under {attempt}.",
                 fault.message
             ),
-            FaultKind::Unknown => format!(
+            FaultKind::Unknown | FaultKind::Unfinished => format!(
                 "{provider} did not tell how this ended ({}), and it may have billed it. Nothing was sent again. The \
                  reserved amount is in suspense under {attempt}: see `mimeo ledger suspense`.",
                 fault.message
@@ -257,7 +263,7 @@ impl Error {
             code: match fault.kind {
                 FaultKind::BadAnswer if fault.billed.is_some() => Some("unusable_answer".to_owned()),
                 // The kind's own code matters more than the provider's here.
-                FaultKind::Unknown | FaultKind::BadAnswer => None,
+                FaultKind::Unknown | FaultKind::Unfinished | FaultKind::BadAnswer => None,
                 _ => fault.code.clone(),
             },
             retry_after: fault.retry_after,

@@ -21,6 +21,7 @@
 pub const NAMES: &[&str] = &[
     "attempt::before_intent",
     "attempt::after_intent",
+    "attempt::after_accepted",
     "attempt::after_answer",
     "attempt::after_admit",
     "store::before_blob",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Digest, Progress};
 
@@ -41,12 +42,59 @@ impl<T> Default for Flights<T> {
 #[derive(Debug)]
 pub struct Join<T> {
     outcome: watch::Receiver<Option<T>>,
-    progress: broadcast::Sender<Progress>,
+    cabin: Arc<Cabin>,
 }
 
 impl<T> Clone for Join<T> {
     fn clone(&self) -> Self {
-        Join { outcome: self.outcome.clone(), progress: self.progress.clone() }
+        Join { outcome: self.outcome.clone(), cabin: Arc::clone(&self.cabin) }
+    }
+}
+
+/// What all on board of a flight share.
+#[derive(Debug)]
+pub struct Cabin {
+    progress: broadcast::Sender<Progress>,
+    /// How it stands, for who comes later; unfinished pictures are not kept.
+    latest: Mutex<Option<Progress>>,
+    /// All who ever boarded, without those who have called it off. Who merely hangs up still counts.
+    wanted_by: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Cabin {
+    fn new() -> Arc<Cabin> {
+        let (progress, _) = broadcast::channel(PROGRESS_BACKLOG);
+        Arc::new(Cabin {
+            progress,
+            latest: Mutex::default(),
+            wanted_by: AtomicU64::new(1),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// How it stands, and what is told from now on.
+    pub fn progress(&self) -> (Option<Progress>, broadcast::Receiver<Progress>) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        (latest.clone(), self.progress.subscribe())
+    }
+
+    /// One of those on board does not want it any more. True if nobody else does: then the flight is asked to stop.
+    pub fn call_off(&self) -> bool {
+        let was_last = self.wanted_by.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last {
+            self.stop.cancel();
+        }
+        was_last
+    }
+
+    fn tell(&self, news: Progress) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(news, Progress::Partial { .. }) {
+            *latest = Some(news.clone());
+        }
+        // Nobody listening is no fault.
+        let _ = self.progress.send(news);
     }
 }
 
@@ -57,7 +105,7 @@ pub struct Lead<T> {
     flights: Flights<T>,
     key: Option<Digest>,
     outcome: watch::Sender<Option<T>>,
-    progress: broadcast::Sender<Progress>,
+    cabin: Arc<Cabin>,
 }
 
 /// What a caller becomes.
@@ -74,6 +122,7 @@ impl<T: Clone> Flights<T> {
     pub fn board(&self, key: Digest) -> Seat<T> {
         let mut flights = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(join) = flights.get(&key) {
+            join.cabin.wanted_by.fetch_add(1, Ordering::SeqCst);
             return Seat::Join(join.clone());
         }
         let (lead, join) = self.open(Some(key));
@@ -88,9 +137,20 @@ impl<T: Clone> Flights<T> {
 
     fn open(&self, key: Option<Digest>) -> (Lead<T>, Join<T>) {
         let (outcome, receiver) = watch::channel(None);
-        let (progress, _) = broadcast::channel(PROGRESS_BACKLOG);
-        let join = Join { outcome: receiver, progress: progress.clone() };
-        (Lead { flights: self.clone(), key, outcome, progress }, join)
+        let cabin = Cabin::new();
+        let join = Join { outcome: receiver, cabin: Arc::clone(&cabin) };
+        (Lead { flights: self.clone(), key, outcome, cabin }, join)
+    }
+
+    /// Tells everybody on board of the flight for `key`, if there is one, of what is made for it elsewhere.
+    pub fn tell(&self, key: Digest, news: Progress) {
+        let cabin = {
+            let flights = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            flights.get(&key).map(|join| Arc::clone(&join.cabin))
+        };
+        if let Some(cabin) = cabin {
+            cabin.tell(news);
+        }
     }
 
     /// How many flights have ended. Whoever looked something up, found nothing, and then leads, must
@@ -111,10 +171,14 @@ impl<T: Clone> Flights<T> {
 }
 
 impl<T> Lead<T> {
-    /// Tells everybody on board of an unfinished picture.
+    /// Tells everybody on board how it stands.
     pub fn tell(&self, progress: Progress) {
-        // Nobody listening is no fault.
-        let _ = self.progress.send(progress);
+        self.cabin.tell(progress);
+    }
+
+    /// Cancelled when nobody on board wants the flight any more.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.cabin.stop
     }
 
     /// Ends the flight with its outcome. What it made must be stored by now: whoever asks from here on
@@ -149,9 +213,9 @@ impl<T: Clone> Join<T> {
         }
     }
 
-    /// Partial pictures from now on.
-    pub fn progress(&self) -> broadcast::Receiver<Progress> {
-        self.progress.subscribe()
+    /// What all on board share.
+    pub fn cabin(&self) -> Arc<Cabin> {
+        Arc::clone(&self.cabin)
     }
 }
 
@@ -188,6 +252,33 @@ mod tests {
         drop(lead);
         assert_eq!(join.outcome().await, None);
         assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flight_stops_when_all_have_called_it_off() {
+        let flights = Flights::<u32>::default();
+        let Seat::Lead(lead, own) = flights.board(KEY) else { panic!("the first leads") };
+        let Seat::Join(other) = flights.board(KEY) else { panic!("the second joins") };
+        drop(flights.board(KEY)); // hangs up, and would still find the picture next time
+        assert!(!own.cabin().call_off());
+        assert!(!other.cabin().call_off());
+        assert!(!lead.stop().is_cancelled(), "it is made for who has hung up");
+        let (lead, join) = flights.charter();
+        assert!(join.cabin().call_off());
+        assert!(lead.stop().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn who_comes_later_learns_how_it_stands() {
+        let flights = Flights::<u32>::default();
+        let Seat::Lead(lead, own) = flights.board(KEY) else { panic!("the first leads") };
+        assert!(own.cabin().progress().0.is_none());
+        lead.tell(Progress::Running { percent: Some(30) });
+        lead.tell(Progress::Partial { bytes: bytes::Bytes::from_static(b"half"), index: 0 });
+        let (latest, mut news) = own.cabin().progress();
+        assert!(matches!(latest, Some(Progress::Running { percent: Some(30) })), "{latest:?}");
+        flights.tell(KEY, Progress::Running { percent: Some(60) });
+        assert!(matches!(news.recv().await, Ok(Progress::Running { percent: Some(60) })));
     }
 
     #[tokio::test]

@@ -17,19 +17,23 @@
 //! Phases ④ to ⑧ run in a tracked task that belongs to no caller's connection: who hangs up neither
 //! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
 
+mod again;
 mod copies;
 mod kept;
+mod laps;
 mod make;
+mod papers;
 mod render;
+mod resume;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attempt::Attempts;
+use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
@@ -47,6 +51,7 @@ use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 pub use kept::{Kept, State, Wish};
+use laps::Laps;
 
 /// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
 type Landing = Result<Arc<Landed>, Arc<Error>>;
@@ -102,11 +107,14 @@ pub struct Pipeline {
     shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
+    callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
     tracker: TaskTracker,
     clock: Clock,
     lifetimes: Lifetimes,
+    /// Cancelled when jobs are left to other processes.
+    leaving: CancellationToken,
 }
 
 /// How long things answer the same request.
@@ -141,6 +149,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How long things answer the same request.
     pub lifetimes: Lifetimes,
+    /// The address under which providers may call back, if there is one.
+    pub public_url: Option<String>,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -155,9 +165,18 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes } = parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, public_url } = parts;
+        let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
-            attempts: Attempts::new(Arc::clone(&store), ledger.clone(), shared.clone(), clock.clone(), tracker.clone()),
+            attempts: Attempts::new(
+                Arc::clone(&store),
+                ledger.clone(),
+                shared.clone(),
+                clock.clone(),
+                tracker.clone(),
+                callbacks.clone(),
+            ),
+            callbacks,
             flights: Flights::default(),
             desks: kept::Desks::default(),
             cache,
@@ -169,6 +188,7 @@ impl Pipeline {
             tracker,
             clock,
             lifetimes,
+            leaving: CancellationToken::new(),
         }
     }
 
@@ -178,15 +198,31 @@ impl Pipeline {
     /// # Errors
     /// Anything that keeps the caller from having the pictures asked for; see [`Kind`].
     pub async fn run(self: &Arc<Self>, call: Call, progress: Option<mpsc::Sender<Progress>>) -> Result<Answer> {
+        self.run_unless(&CancellationToken::new(), call, progress).await
+    }
+
+    /// The same, for a caller who may call it off by `stop`. What is made then all the same, because it was sent
+    /// already or because somebody else wants it, is kept.
+    async fn run_unless(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        call: Call,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<Answer> {
         let deadline = call.deadline;
-        let answer = self.phases(call, progress);
+        let answer = self.phases(stop, call, progress);
         match deadline {
             None => answer.await,
             Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(too_late(deadline))),
         }
     }
 
-    async fn phases(self: &Arc<Self>, call: Call, progress: Option<mpsc::Sender<Progress>>) -> Result<Answer> {
+    async fn phases(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        call: Call,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<Answer> {
         let mut laps = Laps::new();
         let order = Arc::new(self.understand(call)?); //                                        ①
         laps.lap("key");
@@ -212,12 +248,12 @@ impl Pipeline {
                 }
                 Seat::Join(join) => (false, join),
             };
-            let landing = wait(&mut join, progress.as_ref()).await; //                          ④–⑧ happen meanwhile
+            let landing = wait(&mut join, progress.as_ref(), stop).await; //                    ④–⑧ happen meanwhile
             laps.lap(if leads { "make" } else { "join" });
             let landed = match landing {
                 Some(Ok(landed)) => landed,
                 // What the leader may not spend, somebody else may; and who has more time may wait.
-                Some(Err(error)) if !leads && error.is_about_its_caller() => continue,
+                Some(Err(error)) if !leads && !stop.is_cancelled() && error.is_about_its_caller() => continue,
                 Some(Err(error)) => return Err(error.as_ref().clone()),
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
@@ -292,7 +328,7 @@ impl Pipeline {
     }
 
     /// Makes what is lacking, unless another process is at it: then it waits and looks again.
-    async fn fly(&self, order: &Order, pool: Option<Pool>, lead: &Lead<Landing>) -> Result<Landed> {
+    async fn fly(self: &Arc<Self>, order: &Order, pool: Option<Pool>, lead: &Lead<Landing>) -> Result<Landed> {
         let mut pool = match pool {
             Some(pool) => pool,
             None => self.look_up(order).await?,
@@ -309,37 +345,16 @@ impl Pipeline {
             let making = if is_made_elsewhere { Making::UnderWay } else { self.make(order, count, lead, pool).await? };
             match making {
                 Making::Made(landed) => return Ok(landed),
-                Making::UnderWay => self.follow(order.key).await?,
+                Making::UnderWay => tokio::select! {
+                    biased;
+                    () = lead.stop().cancelled() => return Err(called_off()),
+                    followed = self.follow(order.key) => followed?,
+                },
                 Making::Landed => {}
             }
             is_joined = true;
             pool = self.look_up(order).await?;
         }
-    }
-
-    /// Waits until no other process is making the picture of `key` any more. Hints wake it; without them it
-    /// looks again by itself. What a process that is gone was making is ended here as soon as may be.
-    async fn follow(&self, key: Digest) -> Result<()> {
-        let mut hints = self.shared.hints();
-        let mut pause = LOOK_AGAIN;
-        while self.store.is_under_way(key).await? {
-            let landed = async {
-                loop {
-                    match hints.recv().await {
-                        Ok(Hint::Landed(landed)) if landed == key => return,
-                        Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                        // No hints any more: only polling is left.
-                        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                    }
-                }
-            };
-            if tokio::time::timeout(pause, landed).await.is_err() {
-                self.store.recover(self.clock.now()).await?;
-                // Many may wait for long: the longer, the more seldom each of them asks.
-                pause = (pause * 5 / 4).min(LOOK_AGAIN * 5);
-            }
-        }
-        Ok(())
     }
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
@@ -456,24 +471,44 @@ impl Order {
     }
 }
 
-/// Waits for the flight to land, and passes on what can be seen meanwhile.
-async fn wait(join: &mut Join<Landing>, progress: Option<&mpsc::Sender<Progress>>) -> Option<Landing> {
-    let Some(to) = progress else { return join.outcome().await };
-    let mut news = join.progress();
+/// Waits for the flight to land, and passes on what can be seen meanwhile. Who calls it off by `stop` still waits if
+/// nobody else wants it: its provider says what became of it.
+async fn wait(
+    join: &mut Join<Landing>,
+    progress: Option<&mpsc::Sender<Progress>>,
+    stop: &CancellationToken,
+) -> Option<Landing> {
+    let cabin = join.cabin();
+    let (mut latest, mut news) = cabin.progress();
+    let mut is_called_off = false;
     let outcome = join.outcome();
     tokio::pin!(outcome);
     loop {
+        if let (Some(to), Some(latest)) = (progress, latest.take()) {
+            // A caller who does not listen any more is no reason to stop.
+            let _ = to.send(latest).await;
+        }
         tokio::select! {
             biased;
-            heard = news.recv() => match heard {
-                // A caller who does not listen any more is no reason to stop.
-                Ok(partial) => drop(to.send(partial).await),
+            heard = news.recv(), if progress.is_some() => match heard {
+                Ok(heard) => latest = Some(heard),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return outcome.await,
             },
             landing = &mut outcome => return landing,
+            () = stop.cancelled(), if !is_called_off => {
+                is_called_off = true;
+                if !cabin.call_off() {
+                    return Some(Err(Arc::new(called_off())));
+                }
+            }
         }
     }
+}
+
+/// What who has called it off is told, if nothing was sent, or if it is made for somebody else.
+fn called_off() -> Error {
+    Error::new(Kind::Cancelled, "It was cancelled, and nothing was billed for it.")
 }
 
 fn total(pictures: &[Delivered]) -> Price {
@@ -499,44 +534,6 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// Wall time per phase.
-#[derive(Debug)]
-struct Laps {
-    last: Instant,
-    laps: Vec<(&'static str, f64)>,
-}
-
-impl Laps {
-    fn new() -> Self {
-        Laps { last: Instant::now(), laps: Vec::with_capacity(4) }
-    }
-
-    fn lap(&mut self, name: &'static str) {
-        let now = Instant::now();
-        self.laps.push((name, (now - self.last).as_secs_f64() * 1000.0));
-        self.last = now;
-    }
-
-    /// Adds a lap that somebody else measured.
-    fn put(&mut self, name: &'static str, took: Duration) {
-        self.laps.push((name, took.as_secs_f64() * 1000.0));
-        self.last = Instant::now();
-    }
-
-    /// Adds what was measured inside of the last lap.
-    fn extend(&mut self, inner: &[(&'static str, f64)]) {
-        self.laps.extend_from_slice(inner);
-    }
-
-    fn total(&self) -> f64 {
-        self.laps.iter().map(|(_, milliseconds)| milliseconds).sum()
-    }
-
-    fn done(self) -> Vec<(&'static str, f64)> {
-        self.laps
-    }
 }
 
 /// What is left to spend of a request's own limit.

@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::body::Pieces;
 use crate::fields::{Fields, parse_size};
+use crate::files::Stored;
 use crate::openai;
 use crate::picture::Picture;
 use crate::price;
 use crate::problem::Problem;
-use crate::sale::{Order, Reply, sell, unix_seconds};
+use crate::sale::{Customary, Order, Reply, Sold, sell, unix_seconds};
 use crate::shop::{Shop, attempt, bearer};
 use crate::stats::Visit;
 
@@ -74,7 +74,7 @@ async fn answer(
     let n = fields.integer("n", 1..=10)?.unwrap_or(1).unsigned_abs();
     let (width, height) = size(fields)?;
     let order = Order {
-        provider: "compatible",
+        provider: "compatible".to_owned(),
         account: bearer(headers).unwrap_or("anonymous").to_owned(),
         attempt: attempt(headers),
         model: model.to_owned(),
@@ -92,9 +92,9 @@ async fn answer(
         events: 0,
     };
     let origin = shop.origin(headers);
-    sell(shop, visit, order, |_, invoice, pictures| {
-        let data = if by_url { links(shop, &origin, invoice, pictures) } else { inline(pictures) };
-        Reply::Whole("application/json", data, Vec::new())
+    sell(shop, visit, order, &Customary, |sold| {
+        let data = if by_url { links(shop, &origin, &sold) } else { inline(sold.pictures) };
+        Ok(Reply::ok("application/json", data))
     })
     .await
 }
@@ -128,29 +128,12 @@ fn inline(pictures: &[Picture]) -> Vec<Bytes> {
     pieces
 }
 
-fn links(shop: &Shop, origin: &str, invoice: u64, pictures: &[Picture]) -> Vec<Bytes> {
-    let mut data = Vec::with_capacity(pictures.len());
-    for (index, picture) in pictures.iter().enumerate() {
-        let name = format!("{invoice}-{index}.{}", picture.format().name());
+fn links(shop: &Shop, origin: &str, sold: &Sold<'_>) -> Vec<Bytes> {
+    let mut data = Vec::with_capacity(sold.pictures.len());
+    for (index, picture) in sold.pictures.iter().enumerate() {
+        let name = format!("{}-{index}.{}", sold.invoice, picture.format().name());
         data.push(json!({ "url": format!("{origin}/files/{name}") }));
-        shop.files.put(name, picture.clone());
+        shop.files.put(name, Stored::new(picture.clone(), sold.plan));
     }
     vec![json!({ "created": unix_seconds(), "data": data }).to_string().into()]
-}
-
-/// `GET /files/{id}`: a picture that was answered as a URL.
-pub(crate) async fn file(
-    State(shop): State<Arc<Shop>>,
-    axum::extract::Path(id): axum::extract::Path<String>,
-) -> Response {
-    match shop.files.get(&id) {
-        Some(picture) => {
-            let mime = [(axum::http::header::CONTENT_TYPE, picture.format().mime())];
-            (mime, axum::body::Body::from(Pieces::new(picture.pieces()))).into_response()
-        }
-        None => {
-            let message = "No such file, or no longer.";
-            Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", None, message).into_response()
-        }
-    }
 }

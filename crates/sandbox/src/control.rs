@@ -1,4 +1,4 @@
-//! The controls of the simulation, under `/control`: the book, the counters, the script of faults, the latency.
+//! The controls of the simulation, under `/control`: the book, the counters, the jobs, the script of faults, the latency.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::book::Line;
 use crate::money::Usd;
 use crate::problem::Problem;
+use crate::rate;
 use crate::script::Entry;
 use crate::shop::Shop;
+use crate::simulation::Listed;
 use crate::stats::Stats;
 
 /// The routes.
@@ -22,8 +24,10 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
     Router::new()
         .route("/book", get(book))
         .route("/stats", get(stats))
+        .route("/jobs", get(jobs))
         .route("/faults", get(faults).post(append).delete(clear))
         .route("/latency", post(latency))
+        .route("/rate", get(rate::show).post(rate::set).delete(rate::clear))
 }
 
 #[derive(Serialize)]
@@ -43,6 +47,15 @@ async fn book(State(shop): State<Arc<Shop>>) -> Result<Json<Shown>, Problem> {
 
 async fn stats(State(shop): State<Arc<Shop>>) -> Json<Stats> {
     Json(shop.counters.read(shop.book.totals().count))
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    jobs: Vec<Listed>,
+}
+
+async fn jobs(State(shop): State<Arc<Shop>>) -> Json<Accepted> {
+    Json(Accepted { jobs: shop.jobs.list() })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,7 +92,7 @@ async fn latency(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<StatusCod
 }
 
 /// Reads a JSON body whatever its content type says: these routes are called from shells.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", Some("invalid_json"), error.to_string())
     })

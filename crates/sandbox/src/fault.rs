@@ -15,7 +15,7 @@ const LARGEST: usize = 256 << 20;
 
 /// A deviation from the normal, billed answer. Written `name` or `name=value`.
 ///
-/// The first three change the answer and combine with everything; of the others, the first one that applies to a
+/// The first seven change the answer and combine with everything; of the others, the first one that applies to a
 /// request decides its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -26,6 +26,14 @@ pub enum Fault {
     Trickle(Duration),
     /// `bytes=N`: every picture is padded to at least N bytes.
     Bytes(usize),
+    /// `expired-url`: the addresses of the pictures have run out by the time they are fetched.
+    ExpiredUrl,
+    /// `lag=N`: the first N fetches of each picture's address answer 404, as where copies are still on their way.
+    Lag(u32),
+    /// `odd-status`: one poll of the job answers a status that nobody knows, then it goes on.
+    OddStatus,
+    /// `poll-fail=STATUS`: the first poll of the job answers that HTTP error (400–599), then it goes on.
+    PollFail(StatusCode),
 
     /// `fail=STATUS`: that HTTP error (400–599). Not billed.
     Fail(StatusCode),
@@ -47,9 +55,10 @@ pub enum Fault {
     ThrottleDate(Duration),
     /// `quota`: 429 `insufficient_quota`. Not billed.
     Quota,
-    /// `refuse`: 400 `moderation_blocked`. Not billed.
-    Refuse,
-    /// `refuse-200`: HTTP 200 with no picture in it. Not billed.
+    /// `refuse` or `refuse=N`: the provider's N-th way to refuse a prompt (default 1; one that knows fewer uses its
+    /// last). A 400 `moderation_blocked` where there is but one. Not billed, unless a simulation's file says so.
+    Refuse(u8),
+    /// `refuse-200`: HTTP 200 with no picture in it; where a simulation refuses so, its way. Billed as `refuse` is.
     RefuseOk,
     /// `redirect` or `redirect=URL`: 302 to that place, by default the sandbox's own `/elsewhere`, which counts its
     /// visitors. Not billed.
@@ -71,23 +80,33 @@ pub enum Fault {
     HtmlPicture,
     /// `garbage-json`: billed; HTTP 200, `application/json`, not JSON.
     GarbageJson,
+    /// `fail-job`: the job is accepted and fails later; a 500 where there are no jobs. Not billed, unless a
+    /// simulation's file says that failed jobs are.
+    FailJob,
+    /// `bill-then-fail-job`: as `fail-job`, billed in any case.
+    BillThenFailJob,
+    /// `forget-job`: the job is accepted and billed, and then nobody knows it; a 500 where there are no jobs.
+    ForgetJob,
 }
 
 impl Fault {
     /// Whether this only changes the answer, and so combines with any outcome.
     pub fn is_modifier(&self) -> bool {
         matches!(self, Self::Latency(_) | Self::Trickle(_) | Self::Bytes(_))
+            || matches!(self, Self::ExpiredUrl | Self::Lag(_) | Self::OddStatus | Self::PollFail(_))
     }
 
     /// Whether a request that meets this fault stands in the invoice book.
     pub fn is_billed(&self) -> bool {
         match self {
             Self::Latency(_) | Self::Trickle(_) | Self::Bytes(_) => true,
+            Self::ExpiredUrl | Self::Lag(_) | Self::OddStatus | Self::PollFail(_) => true,
+            Self::BillThenFailJob | Self::ForgetJob => true,
             Self::BillThenFail(_) | Self::BillThenHang | Self::BillThenReset | Self::BillThenStreamError => true,
             Self::Truncate | Self::TruncatePicture | Self::Html | Self::HtmlPicture | Self::GarbageJson => true,
             Self::Fail(_) | Self::Hang | Self::Reset | Self::StreamError | Self::Redirect(_) => false,
-            Self::Throttle(_) | Self::ThrottleDate(_) | Self::Quota | Self::Refuse => false,
-            Self::RefuseOk | Self::StreamRefuse => false,
+            Self::Throttle(_) | Self::ThrottleDate(_) | Self::Quota | Self::Refuse(_) => false,
+            Self::RefuseOk | Self::StreamRefuse | Self::FailJob => false,
         }
     }
 }
@@ -111,7 +130,8 @@ impl fmt::Display for Fault {
             Self::Throttle(time) => seconds("throttle", time, f),
             Self::ThrottleDate(time) => seconds("throttle-date", time, f),
             Self::Quota => f.write_str("quota"),
-            Self::Refuse => f.write_str("refuse"),
+            Self::Refuse(1) => f.write_str("refuse"),
+            Self::Refuse(way) => write!(f, "refuse={way}"),
             Self::RefuseOk => f.write_str("refuse-200"),
             Self::Redirect(None) => f.write_str("redirect"),
             Self::Redirect(Some(place)) => write!(f, "redirect={place}"),
@@ -123,6 +143,13 @@ impl fmt::Display for Fault {
             Self::Html => f.write_str("html"),
             Self::HtmlPicture => f.write_str("html-picture"),
             Self::GarbageJson => f.write_str("garbage-json"),
+            Self::ExpiredUrl => f.write_str("expired-url"),
+            Self::Lag(fetches) => write!(f, "lag={fetches}"),
+            Self::OddStatus => f.write_str("odd-status"),
+            Self::PollFail(status) => write!(f, "poll-fail={}", status.as_u16()),
+            Self::FailJob => f.write_str("fail-job"),
+            Self::BillThenFailJob => f.write_str("bill-then-fail-job"),
+            Self::ForgetJob => f.write_str("forget-job"),
         }
     }
 }
@@ -159,7 +186,7 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
         "throttle" => seconds(value.unwrap_or("1")).map(Fault::Throttle),
         "throttle-date" => seconds(value.unwrap_or("1")).map(Fault::ThrottleDate),
         "quota" => plain(Fault::Quota),
-        "refuse" => plain(Fault::Refuse),
+        "refuse" => value.unwrap_or("1").parse().ok().filter(|way| *way > 0).map(Fault::Refuse),
         "refuse-200" => plain(Fault::RefuseOk),
         // A header value must not be able to break the answer that carries it.
         "redirect" => match value {
@@ -174,6 +201,13 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
         "html" => plain(Fault::Html),
         "html-picture" => plain(Fault::HtmlPicture),
         "garbage-json" => plain(Fault::GarbageJson),
+        "expired-url" => plain(Fault::ExpiredUrl),
+        "lag" => value?.parse().ok().map(Fault::Lag),
+        "odd-status" => plain(Fault::OddStatus),
+        "poll-fail" => status(value?).map(Fault::PollFail),
+        "fail-job" => plain(Fault::FailJob),
+        "bill-then-fail-job" => plain(Fault::BillThenFailJob),
+        "forget-job" => plain(Fault::ForgetJob),
         _ => None,
     }
 }
@@ -267,7 +301,10 @@ mod tests {
             time.prop_map(Fault::ThrottleDate),
             (0..LARGEST).prop_map(Fault::Bytes),
             status.clone().prop_map(Fault::Fail),
-            status.prop_map(Fault::BillThenFail),
+            status.clone().prop_map(Fault::BillThenFail),
+            status.prop_map(Fault::PollFail),
+            (1..=u8::MAX).prop_map(Fault::Refuse),
+            any::<u32>().prop_map(Fault::Lag),
             "[!-~]{1,30}".prop_map(|place| Fault::Redirect(Some(place))),
             prop::sample::select(vec![
                 Fault::Hang,
@@ -275,8 +312,12 @@ mod tests {
                 Fault::Reset,
                 Fault::BillThenReset,
                 Fault::Quota,
-                Fault::Refuse,
                 Fault::RefuseOk,
+                Fault::ExpiredUrl,
+                Fault::OddStatus,
+                Fault::FailJob,
+                Fault::BillThenFailJob,
+                Fault::ForgetJob,
                 Fault::Redirect(None),
                 Fault::StreamError,
                 Fault::BillThenStreamError,

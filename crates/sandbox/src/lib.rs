@@ -1,16 +1,19 @@
 //! Simulated paid image providers with a durable invoice book.
 //!
-//! A sandbox behaves like three kinds of paid provider, charges for every picture, writes each charge to a book on
+//! A sandbox behaves like many paid providers, charges for every picture, writes each charge to a book on
 //! disk before the answer leaves, and fails in all the ways that cost money, on demand. Tests compare the ledger of a
 //! gateway with the book; demos and benchmarks use it as their upstream. Every answer says that it is simulated.
 //!
 //! In the order a request meets them:
 //!
 //! * `server`: connections and the router. `shop`: what the routes share.
-//! * `openai`, `compatible`, `native`: the three providers; `control`: the simulation's own controls.
+//! * `openai`, `compatible`, `native`: three providers in code; `simulation`: many more, each described in a file;
+//!   `graph`: a server that executes graphs of nodes; `control`: the sandbox's own controls.
 //! * [`price`] and [`money`]: what an order costs.
+//! * `rate`: a limit on the rate of requests, if one is set.
 //! * `sale`: the one way every paid request goes; `script` and [`fault`]: what goes wrong on it.
-//! * [`book`]: the invoices. `picture`: the pictures. `body`: how bytes leave, whole, slow or broken.
+//! * [`book`]: the invoices. `picture`: the pictures, `files`: those with an address. `body`: how bytes leave, whole,
+//!   slow or broken.
 
 mod arguments;
 mod body;
@@ -19,16 +22,20 @@ mod compatible;
 mod control;
 pub mod fault;
 mod fields;
+mod files;
+mod graph;
 pub mod money;
 mod native;
 mod openai;
 mod picture;
 pub mod price;
 mod problem;
+mod rate;
 mod sale;
 mod script;
 mod server;
 mod shop;
+mod simulation;
 mod stats;
 
 use std::io;
@@ -46,6 +53,7 @@ pub use book::{Book, BookError, Invoice, Line, Totals};
 pub use fault::{Directive, Fault};
 pub use money::Usd;
 pub use script::{Entry, OneOrMany};
+pub use simulation::{Described, Example, Listed, SimulationError, simulations};
 pub use stats::Stats;
 
 /// How a sandbox runs.
@@ -61,6 +69,10 @@ pub struct Options {
     pub durable: bool,
     /// Pad every picture to at least so many bytes. `None` leaves them as they are, a few hundred kilobytes.
     pub picture_bytes: Option<usize>,
+    /// The simulation that is also served without `/as/NAME` in front, or `graph`. Default: none.
+    pub as_provider: Option<String>,
+    /// Files of further simulations; they replace built-in ones of the same name.
+    pub simulations: Vec<PathBuf>,
 }
 
 impl Default for Options {
@@ -71,6 +83,8 @@ impl Default for Options {
             latency: Duration::ZERO,
             durable: true,
             picture_bytes: None,
+            as_provider: None,
+            simulations: Vec::new(),
         }
     }
 }
@@ -89,6 +103,9 @@ pub enum StartError {
     /// The invoice book cannot be used.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// A simulation cannot be played.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// The signals that end the program cannot be watched.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -108,15 +125,18 @@ pub struct Sandbox {
 /// Opens the book, binds the address and serves.
 ///
 /// # Errors
-/// When the book or the address cannot be had.
+/// When the book or the address cannot be had, or a simulation cannot be played.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
+    let at_root = options.as_provider.as_deref().filter(|name| *name != graph::NAME);
+    let simulations = simulation::Simulations::load(&options.simulations, at_root)?;
     let book = Arc::new(Book::open(options.book.as_deref(), options.durable)?);
     let unavailable = |source| StartError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;
-    let shop = Arc::new(shop::Shop::new(book, address, options.latency, options.picture_bytes.unwrap_or(0)));
     let shutdown = server::Shutdown::default();
     let tasks = TaskTracker::new();
+    let work = (tasks.clone(), shutdown.gently.clone());
+    let shop = Arc::new(shop::Shop::new(&options, (book, address), simulations, work));
     tasks.spawn(server::serve(listener, server::router(Arc::clone(&shop)), shutdown.clone(), tasks.clone()));
     let guards = [shutdown.gently.clone().drop_guard(), shutdown.now.clone().drop_guard()];
     Ok(Sandbox { address, shop, shutdown, tasks, _ends_with_this: guards })
@@ -141,6 +161,11 @@ impl Sandbox {
     /// The counters now.
     pub fn stats(&self) -> Stats {
         self.shop.counters.read(self.shop.book.totals().count)
+    }
+
+    /// The jobs that simulations accepted, oldest first.
+    pub fn jobs(&self) -> Vec<Listed> {
+        self.shop.jobs.list()
     }
 
     /// Appends to the script of faults, as `POST /control/faults` does.

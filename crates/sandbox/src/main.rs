@@ -1,5 +1,6 @@
 //! `mimeo-sandbox`: simulated paid image providers with an invoice book.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,8 +15,14 @@ struct Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = Command::parse();
-    match mimeo_sandbox::run(command.arguments.into()).await {
+    let Command { arguments } = Command::parse();
+    let outcome = if arguments.list {
+        // A reader who has gone away (`| head`) is no failure.
+        arguments.listing().map(|list| drop(std::io::stdout().write_all(list.as_bytes()))).map_err(Into::into)
+    } else {
+        mimeo_sandbox::run(arguments.into()).await
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

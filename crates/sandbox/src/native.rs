@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -16,7 +16,7 @@ use crate::fields::Fields;
 use crate::picture::{Format, Picture};
 use crate::price::{NATIVE, native};
 use crate::problem::Problem;
-use crate::sale::{Order, Reply, sell};
+use crate::sale::{Customary, Order, Reply, Sold, sell};
 use crate::shop::{Shop, attempt, bearer};
 
 /// Longest prompt, in characters.
@@ -48,7 +48,7 @@ async fn draw(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) ->
         _ => Format::Png,
     };
     let order = Order {
-        provider: "native",
+        provider: "native".to_owned(),
         account: bearer(&headers).unwrap_or("anonymous").to_owned(),
         attempt: attempt(&headers),
         model: model.to_owned(),
@@ -65,9 +65,15 @@ async fn draw(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) ->
         usage: None,
         events: 0,
     };
-    sell(&shop, visit, order, |order, invoice, pictures| {
-        let receipt = vec![("x-sandbox-cost-usd", order.usd.to_string()), ("x-sandbox-invoice", invoice.to_string())];
-        Reply::Whole(order.format.mime(), pictures.first().map(Picture::pieces).unwrap_or_default(), receipt)
+    sell(&shop, visit, order, &Customary, |Sold { order, invoice, pictures, .. }| {
+        let body = pictures.first().map(Picture::pieces).unwrap_or_default();
+        let mut reply = Reply::ok(order.format.mime(), body);
+        if let Reply::Whole(_, headers, _) = &mut reply {
+            let usd = HeaderValue::from_str(&order.usd.to_string()).map_err(Problem::broken)?;
+            headers.insert("x-sandbox-cost-usd", usd);
+            headers.insert("x-sandbox-invoice", HeaderValue::from(invoice));
+        }
+        Ok(reply)
     })
     .await
 }

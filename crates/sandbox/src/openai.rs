@@ -14,7 +14,7 @@ use crate::fields::{Fields, Uploads, parse_size};
 use crate::picture::{Format, Picture};
 use crate::price::{MODELS, Model, TOKENS_PER_INPUT_PICTURE, TOKENS_PER_PARTIAL, Usage, text_tokens};
 use crate::problem::Problem;
-use crate::sale::{Order, Reply, sell, unix_seconds};
+use crate::sale::{Customary, Order, Reply, Sold, sell, unix_seconds};
 use crate::shop::{Shop, attempt, bearer};
 use crate::stats::Visit;
 
@@ -124,12 +124,11 @@ async fn answer(
     uploads: Option<Uploads>,
 ) -> Result<Response, Problem> {
     let (order, echo) = read(account, attempt(headers), fields, uploads)?;
-    sell(shop, visit, order, move |order, _, pictures| {
-        if order.events == 0 {
-            Reply::Whole("application/json", document(order, &echo, pictures), Vec::new())
-        } else {
-            events(order, &echo, pictures)
-        }
+    sell(shop, visit, order, &Customary, move |Sold { order, pictures, .. }| {
+        Ok(match order.events {
+            0 => Reply::ok("application/json", document(order, &echo, pictures)),
+            _ => events(order, &echo, pictures),
+        })
     })
     .await
 }
@@ -177,7 +176,7 @@ fn read(
         n * (per_picture + partials * TOKENS_PER_PARTIAL),
     );
     let order = Order {
-        provider: "openai",
+        provider: "openai".to_owned(),
         account,
         attempt,
         model: model.id.to_owned(),

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::body::Pieces;
 use crate::book::Invoice;
-use crate::fault::Fault;
+use crate::fault::{Fault, UnknownFault};
 use crate::money::Usd;
 use crate::picture::{self, Format, Look, Picture};
 use crate::price::Usage;
@@ -22,9 +22,9 @@ use crate::shop::Shop;
 use crate::stats::Visit;
 
 /// A valid, priced request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
-    pub provider: &'static str,
+    pub provider: String,
     pub account: String,
     pub attempt: Option<String>,
     pub model: String,
@@ -46,9 +46,9 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    fn invoice(&self) -> Invoice {
+    pub(crate) fn invoice(&self) -> Invoice {
         Invoice {
-            provider: self.provider.to_owned(),
+            provider: self.provider.clone(),
             account: self.account.clone(),
             model: self.model.clone(),
             operation: if self.edit { "edit" } else { "generate" }.to_owned(),
@@ -64,44 +64,125 @@ impl Order {
     }
 }
 
+/// What a provider has to say when it does not sell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Complaint {
+    /// A bare status, which the fault asked for.
+    Failed(StatusCode),
+    /// Too many requests: come back after that time, told as a date or in seconds.
+    Throttled { wait: Duration, as_date: bool },
+    /// The account is empty.
+    OutOfMoney,
+    /// The prompt is refused.
+    Refused,
+    /// The prompt is refused with HTTP 200.
+    RefusedOk,
+}
+
+/// How a provider words its complaints, and what it charges in spite of them.
+pub(crate) trait Voice {
+    /// The answer that says so.
+    fn complain(&self, complaint: Complaint) -> Response;
+
+    /// Whether a request that meets this fault is billed.
+    fn bills(&self, fault: &Fault) -> bool {
+        fault.is_billed()
+    }
+
+    /// Whether a refusal is an answer like any other, written with the pictures at hand.
+    fn renders_refusals(&self) -> bool {
+        false
+    }
+}
+
+/// The voice that everybody copied.
+pub(crate) struct Customary;
+
+impl Voice for Customary {
+    fn complain(&self, complaint: Complaint) -> Response {
+        match complaint {
+            Complaint::Failed(status) => Problem::from_status(status).into_response(),
+            Complaint::Throttled { wait, as_date: true } => {
+                Problem::throttled().with_header("retry-after", &date_in(wait)).into_response()
+            }
+            Complaint::Throttled { wait, as_date: false } => Problem::throttled()
+                .with_header("retry-after", &wait.as_millis().div_ceil(1000).to_string())
+                .with_header("retry-after-ms", &wait.as_millis().to_string())
+                .into_response(),
+            Complaint::OutOfMoney => Problem::out_of_money().into_response(),
+            Complaint::Refused => Problem::refusal().into_response(),
+            Complaint::RefusedOk => {
+                axum::Json(serde_json::json!({ "created": unix_seconds(), "data": [] })).into_response()
+            }
+        }
+    }
+}
+
 /// What a provider answers when nothing goes wrong.
 pub(crate) enum Reply {
-    /// One body with its media type and further headers.
-    Whole(&'static str, Vec<Bytes>, Vec<(&'static str, String)>),
+    /// One body with its status and headers; the length is added.
+    Whole(StatusCode, HeaderMap, Vec<Bytes>),
     /// Server-sent events, each in pieces.
     Events(Vec<Vec<Bytes>>),
+}
+
+impl Reply {
+    /// A good answer of that media type.
+    pub(crate) fn ok(mime: &'static str, body: Vec<Bytes>) -> Self {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(mime))]);
+        Self::Whole(StatusCode::OK, headers, body)
+    }
+}
+
+/// What was sold: the order, the number of its invoice (0 if it is not billed), the pictures, and what went wrong.
+pub(crate) struct Sold<'a> {
+    pub order: &'a Order,
+    pub invoice: u64,
+    pub pictures: &'a [Picture],
+    pub plan: &'a Plan,
 }
 
 /// Set on an answer whose connection is to be closed instead of sending it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HangUp;
 
-/// Sells an order. `render` writes the provider's answer from the invoice's number and the pictures.
-pub(crate) async fn sell<F>(shop: &Shop, visit: Visit, order: Order, render: F) -> Result<Response, Problem>
+/// Decides what happens to an order, by its prompt and the script.
+pub(crate) fn plan(shop: &Shop, order: &Order) -> Result<Plan, Problem> {
+    let unknown = |unknown: UnknownFault| Problem::invalid("unknown_directive", "prompt", unknown.to_string());
+    shop.script.plan(&order.prompt).map_err(unknown)
+}
+
+/// Writes an order into the book, and tells the invoice's number.
+pub(crate) async fn bill(shop: &Shop, order: &Order) -> Result<u64, Problem> {
+    shop.book.bill(order.invoice()).await.map_err(Problem::broken)
+}
+
+/// Sells an order. `render` writes the provider's answer.
+pub(crate) async fn sell<F>(
+    shop: &Shop,
+    visit: Visit,
+    order: Order,
+    voice: &impl Voice,
+    render: F,
+) -> Result<Response, Problem>
 where
-    F: FnOnce(&Order, u64, &[Picture]) -> Reply,
+    F: FnOnce(Sold<'_>) -> Result<Reply, Problem>,
 {
-    let plan = shop
-        .script
-        .plan(&order.prompt)
-        .map_err(|unknown| Problem::invalid("unknown_directive", "prompt", unknown.to_string()))?;
-    let billed = plan.outcome.as_ref().is_none_or(Fault::is_billed);
-    let (invoice, time) = if billed {
-        (shop.book.bill(order.invoice()).await.map_err(Problem::broken)?, shop.latency() + plan.latency)
-    } else {
-        (0, plan.latency)
-    };
+    let plan = plan(shop, &order)?;
+    let billed = plan.outcome.as_ref().is_none_or(|fault| voice.bills(fault));
+    let (invoice, time) =
+        if billed { (bill(shop, &order).await?, shop.latency() + plan.latency) } else { (0, plan.latency) };
     // A stream spreads its time over its events; everything else waits first.
     let steps = u32::try_from(order.events.max(1)).unwrap_or(1);
     let pause = time / steps;
     if let Some(fault) = &plan.outcome
-        && replaces(fault, &order)
+        && replaces(fault, &order, voice)
     {
         wait(pause).await;
-        return instead(fault).await;
+        return instead(fault, voice).await;
     }
     let (pictures, ()) = tokio::join!(draw(shop, &order, &plan, invoice), wait(pause));
-    let mut reply = render(&order, invoice, &pictures?);
+    let mut reply = render(Sold { order: &order, invoice, pictures: &pictures?, plan: &plan })?;
     if let Reply::Events(events) = &mut reply
         && let Some(problem) = plan.outcome.as_ref().and_then(last_event)
     {
@@ -112,7 +193,8 @@ where
     Ok(deliver(reply, &plan, pause, visit))
 }
 
-async fn draw(shop: &Shop, order: &Order, plan: &Plan, invoice: u64) -> Result<Vec<Picture>, Problem> {
+/// Draws the pictures of an order, or what a fault puts in their place.
+pub(crate) async fn draw(shop: &Shop, order: &Order, plan: &Plan, invoice: u64) -> Result<Vec<Picture>, Problem> {
     let look = Look {
         width: order.width,
         height: order.height,
@@ -138,48 +220,55 @@ const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Bad gateway (simulated)<
     <body><h1>502 Bad gateway</h1><p>The origin did not answer. This page is simulated.</p></body></html>\n";
 
 /// Whether a fault puts something else in the place of the provider's answer.
-fn replaces(fault: &Fault, order: &Order) -> bool {
+fn replaces(fault: &Fault, order: &Order, voice: &impl Voice) -> bool {
     match fault {
         Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => false,
-        Fault::StreamError | Fault::BillThenStreamError | Fault::StreamRefuse => order.events == 0,
+        Fault::StreamError | Fault::BillThenStreamError => order.events == 0,
+        Fault::StreamRefuse => order.events == 0 && !voice.renders_refusals(),
+        Fault::Refuse(_) | Fault::RefuseOk => !voice.renders_refusals(),
         _ => true,
     }
 }
 
 /// What stands in the place of the answer.
-async fn instead(fault: &Fault) -> Result<Response, Problem> {
-    match fault {
-        Fault::Fail(status) | Fault::BillThenFail(status) => Err(Problem::from_status(*status)),
-        Fault::Throttle(time) => {
-            let seconds = time.as_millis().div_ceil(1000);
-            Err(Problem::throttled()
-                .with_header("retry-after", &seconds.to_string())
-                .with_header("retry-after-ms", &time.as_millis().to_string()))
+pub(crate) async fn instead(fault: &Fault, voice: &impl Voice) -> Result<Response, Problem> {
+    let complaint = match fault {
+        Fault::Fail(status) | Fault::BillThenFail(status) => Complaint::Failed(*status),
+        Fault::Throttle(wait) => Complaint::Throttled { wait: *wait, as_date: false },
+        Fault::ThrottleDate(wait) => Complaint::Throttled { wait: *wait, as_date: true },
+        Fault::Quota => Complaint::OutOfMoney,
+        Fault::Refuse(_) | Fault::StreamRefuse => Complaint::Refused,
+        Fault::RefuseOk => Complaint::RefusedOk,
+        Fault::StreamError | Fault::BillThenStreamError => Complaint::Failed(StatusCode::INTERNAL_SERVER_ERROR),
+        Fault::FailJob | Fault::BillThenFailJob | Fault::ForgetJob => {
+            Complaint::Failed(StatusCode::INTERNAL_SERVER_ERROR)
         }
-        Fault::ThrottleDate(time) => Err(Problem::throttled().with_header("retry-after", &date_in(*time))),
-        Fault::Quota => Err(Problem::out_of_money()),
-        Fault::Refuse | Fault::StreamRefuse => Err(Problem::refusal()),
-        Fault::StreamError | Fault::BillThenStreamError => Err(Problem::from_status(StatusCode::INTERNAL_SERVER_ERROR)),
-        Fault::RefuseOk => Ok(axum::Json(serde_json::json!({ "created": unix_seconds(), "data": [] })).into_response()),
         Fault::Reset | Fault::BillThenReset => {
             let mut response = StatusCode::OK.into_response();
             response.extensions_mut().insert(HangUp);
-            Ok(response)
+            return Ok(response);
         }
         Fault::Redirect(place) => {
             let place = place.as_deref().unwrap_or("/elsewhere");
-            Ok((StatusCode::FOUND, [(header::LOCATION, place)]).into_response())
+            return Ok((StatusCode::FOUND, [(header::LOCATION, place)]).into_response());
         }
-        Fault::Html => Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()),
+        Fault::Html => return Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()),
         Fault::GarbageJson => {
-            Ok(([(header::CONTENT_TYPE, "application/json")], "{\"created\": 17, \"data\": [{\"b64_j").into_response())
+            let torn = "{\"created\": 17, \"data\": [{\"b64_j";
+            return Ok(([(header::CONTENT_TYPE, "application/json")], torn).into_response());
         }
-        Fault::Hang | Fault::BillThenHang => std::future::pending().await,
-        Fault::Latency(_) | Fault::Trickle(_) | Fault::Bytes(_) => Err(Problem::broken("a modifier is no outcome")),
+        Fault::Hang | Fault::BillThenHang => return std::future::pending().await,
+        Fault::Latency(_) | Fault::Trickle(_) | Fault::Bytes(_) => {
+            return Err(Problem::broken("a modifier is no outcome"));
+        }
+        Fault::ExpiredUrl | Fault::Lag(_) | Fault::OddStatus | Fault::PollFail(_) => {
+            return Err(Problem::broken("a modifier is no outcome"));
+        }
         Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => {
-            Err(Problem::broken("the fault changes the answer and does not replace it"))
+            return Err(Problem::broken("the fault changes the answer and does not replace it"));
         }
-    }
+    };
+    Ok(voice.complain(complaint))
 }
 
 /// The event that a fault puts in the place of a stream's last one.
@@ -196,40 +285,33 @@ fn last_event(fault: &Fault) -> Option<Problem> {
 /// In how many pieces a slow body comes.
 const TRICKLES: usize = 16;
 
-fn deliver(reply: Reply, plan: &Plan, pause: Duration, visit: Visit) -> Response {
-    let (mime, mut body, headers) = match reply {
-        Reply::Whole(mime, pieces, headers) => {
+/// Sends a reply as the plan says: whole, slow or broken off.
+pub(crate) fn deliver(reply: Reply, plan: &Plan, pause: Duration, visit: Visit) -> Response {
+    let (status, mut headers, mut body) = match reply {
+        Reply::Whole(status, mut headers, pieces) => {
             let body = Pieces::new(pieces);
+            // Stated here because a body that will break off does not know its promised length.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             match plan.trickle {
-                Some(pause) => (mime, body.cut_into(TRICKLES).paced(pause, visit), headers),
-                None => (mime, body, headers),
+                Some(pause) => (status, headers, body.cut_into(TRICKLES).paced(pause, visit)),
+                None => (status, headers, body),
             }
         }
         Reply::Events(events) => {
             let events = events.into_iter().map(|event| Bytes::from(event.concat())).collect();
             let pause = plan.trickle.unwrap_or(pause);
-            ("text/event-stream", Pieces::new(events).paced(pause, visit), Vec::new())
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            (StatusCode::OK, headers, Pieces::new(events).paced(pause, visit))
         }
     };
-    let whole = body.len();
-    let streams = mime == "text/event-stream";
     if plan.outcome == Some(Fault::Truncate) {
         body = body.broken();
     }
     let mut response = Response::new(Body::from(body));
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(mime));
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            fields.insert(name, value);
-        }
-    }
-    if streams {
-        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    } else {
-        // Stated here because a body that will break off does not know its promised length.
-        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(whole));
-    }
+    *response.status_mut() = status;
+    std::mem::swap(response.headers_mut(), &mut headers);
     response
 }
 
@@ -238,8 +320,13 @@ pub(crate) fn unix_seconds() -> u64 {
     now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// The same in nanoseconds, to tell one run of a sandbox from the next.
+pub(crate) fn nanoseconds() -> u128 {
+    now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+}
+
 /// An HTTP date so far ahead. Dates have whole seconds, so it is rounded up: it never asks for less.
-fn date_in(time: Duration) -> String {
+pub(crate) fn date_in(time: Duration) -> String {
     httpdate::fmt_http_date(now() + time + Duration::from_millis(999))
 }
 
@@ -249,7 +336,7 @@ fn now() -> std::time::SystemTime {
 }
 
 /// Takes `time`. No time is none: the timer's shortest sleep is a millisecond.
-async fn wait(time: Duration) {
+pub(crate) async fn wait(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Directive, Fault, UnknownFault, directives};
@@ -46,6 +47,14 @@ pub(crate) struct Plan {
     pub trickle: Option<Duration>,
     /// The least size of each picture, in bytes.
     pub bytes: Option<usize>,
+    /// Whether the addresses of the pictures have run out.
+    pub expired: bool,
+    /// How many fetches of each picture come too early.
+    pub lag: u32,
+    /// Whether one poll answers a status that nobody knows.
+    pub odd: bool,
+    /// What the first poll answers instead.
+    pub poll_fail: Option<StatusCode>,
     /// What goes wrong, if anything does.
     pub outcome: Option<Fault>,
 }
@@ -56,6 +65,10 @@ impl Plan {
             Fault::Latency(time) => self.latency += time,
             Fault::Trickle(time) => self.trickle = Some(time),
             Fault::Bytes(bytes) => self.bytes = Some(bytes),
+            Fault::ExpiredUrl => self.expired = true,
+            Fault::Lag(fetches) => self.lag = fetches,
+            Fault::OddStatus => self.odd = true,
+            Fault::PollFail(status) => self.poll_fail = Some(status),
             // The first one decides, so that `[[fail=503*2]][[refuse]]` is refused on the third try.
             outcome => self.outcome = self.outcome.take().or(Some(outcome)),
         }

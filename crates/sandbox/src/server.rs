@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,9 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::problem::Problem;
 use crate::sale::HangUp;
 use crate::shop::Shop;
-use crate::{compatible, control, native, openai};
+use crate::simulation::{self, SimulationError};
+use crate::{compatible, control, files, graph, native, openai, rate};
 
 /// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
 const LARGEST_REQUEST: usize = 256 << 20;
@@ -30,18 +32,51 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// All routes over one shop.
 pub(crate) fn router(shop: Arc<Shop>) -> Router {
-    Router::new()
-        .nest("/openai/v1", openai::routes())
+    // The server of graphs is in code, and can stand at the root like a simulation.
+    let root = if shop.graph_at_root { graph::routes() } else { Router::new() };
+    root.nest("/openai/v1", openai::routes())
         .nest("/compatible/v1", compatible::routes())
         .nest("/native/v1", native::routes())
+        .nest("/graph", graph::routes())
         .nest("/control", control::routes())
-        .route("/files/{id}", get(compatible::file))
+        .route("/files/{id}", get(files::file))
         .route("/elsewhere", any(elsewhere))
         .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(openai::not_found)
+        .route("/as/{name}", any(simulated))
+        .route("/as/{name}/{*path}", any(simulated))
+        .fallback(at_root)
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shop), rate::limit))
         .layer(axum::middleware::map_response_with_state(Arc::clone(&shop), label))
         .with_state(shop)
+}
+
+/// A simulation under its name.
+async fn simulated(State(shop): State<Arc<Shop>>, request: Request) -> Response {
+    let path = request.uri().path().strip_prefix("/as/").unwrap_or_default();
+    let (name, path) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let Some(simulation) = shop.simulations.get(name) else {
+        return SimulationError::Unknown(name.to_owned()).into_response();
+    };
+    let base = format!("{}/as/{name}", shop.origin(request.headers()));
+    let path = path.to_owned();
+    simulation::serve(shop, simulation, base, path, request).await
+}
+
+/// The simulation that is served without a name in front, if there is one.
+async fn at_root(State(shop): State<Arc<Shop>>, request: Request) -> Response {
+    let Some(simulation) = shop.simulations.at_root() else {
+        return openai::not_found().await;
+    };
+    let base = shop.origin(request.headers());
+    let path = request.uri().path().to_owned();
+    simulation::serve(shop, simulation, base, path, request).await
+}
+
+impl IntoResponse for SimulationError {
+    fn into_response(self) -> Response {
+        Problem::new(StatusCode::NOT_FOUND, "invalid_request_error", None, self.to_string()).into_response()
+    }
 }
 
 /// Where `redirect` faults point: nobody has business here.
@@ -100,6 +135,7 @@ async fn connection(stream: TcpStream, service: TowerToHyperService<Router>, shu
         }
     });
     let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let connection = connection.with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business, and often a fault's.

@@ -1,16 +1,23 @@
 //! What all routes share.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Options;
 use crate::book::Book;
-use crate::picture::Picture;
+use crate::files::Files;
+use crate::graph::{self, Graphs};
+use crate::rate::Rate;
+use crate::sale::nanoseconds;
 use crate::script::Script;
+use crate::simulation::{Jobs, Simulations};
 use crate::stats::Counters;
 
 /// The state of one sandbox.
@@ -18,28 +25,62 @@ use crate::stats::Counters;
 pub(crate) struct Shop {
     pub book: Arc<Book>,
     pub script: Script,
+    pub rate: Rate,
     pub counters: Arc<Counters>,
     pub files: Files,
+    pub jobs: Jobs,
+    pub simulations: Simulations,
+    pub graphs: Graphs,
+    /// Whether the server of graphs stands at the root.
+    pub graph_at_root: bool,
+    /// Jobs run here, so that a stopping sandbox can wait for them.
+    pub tasks: TaskTracker,
+    /// Cancelled when the sandbox stops.
+    pub stop: CancellationToken,
     /// The least size of every picture, in bytes, unless a fault says otherwise.
     pub picture_bytes: usize,
     address: SocketAddr,
+    born: u128,
+    names: AtomicU64,
     latency: AtomicU64,
 }
 
 impl Shop {
-    /// A shop at that address; `latency` is the time each billed answer takes.
-    pub(crate) fn new(book: Arc<Book>, address: SocketAddr, latency: Duration, picture_bytes: usize) -> Self {
+    /// A shop at that address, with the latency and the padding that the options ask for.
+    pub(crate) fn new(
+        options: &Options,
+        (book, address): (Arc<Book>, SocketAddr),
+        simulations: Simulations,
+        (tasks, stop): (TaskTracker, CancellationToken),
+    ) -> Self {
         let shop = Self {
             book,
             script: Script::default(),
+            rate: Rate::default(),
             counters: Arc::default(),
             files: Files::default(),
-            picture_bytes,
+            jobs: Jobs::default(),
+            simulations,
+            graphs: Graphs::default(),
+            graph_at_root: options.as_provider.as_deref() == Some(graph::NAME),
+            tasks,
+            stop,
+            picture_bytes: options.picture_bytes.unwrap_or(0),
             address,
+            born: nanoseconds(),
+            names: AtomicU64::new(0),
             latency: AtomicU64::new(0),
         };
-        shop.set_latency(latency);
+        shop.set_latency(options.latency);
         shop
+    }
+
+    /// A name that nothing else has, not even in an earlier run: jobs are asked for by it.
+    pub(crate) fn next_name(&self) -> String {
+        let number = self.names.fetch_add(1, Relaxed);
+        let hash = blake3::hash(&[self.born.to_le_bytes().as_slice(), &number.to_le_bytes()].concat()).to_hex();
+        let part = |from: usize, to: usize| hash.get(from..to).unwrap_or_default();
+        format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
     }
 
     /// The time each billed answer takes.
@@ -72,36 +113,4 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// The caller's own name for this try, which the book records.
 pub(crate) fn attempt(headers: &HeaderMap) -> Option<String> {
     Some(headers.get("x-client-request-id")?.to_str().ok()?.to_owned())
-}
-
-/// How many pictures can be fetched by URL; older ones are gone, as they are with every provider.
-const FILES_KEPT: usize = 10_000;
-
-/// The pictures that were answered as URLs.
-#[derive(Debug, Default)]
-pub(crate) struct Files(Mutex<Shelf>);
-
-#[derive(Debug, Default)]
-struct Shelf {
-    pictures: HashMap<String, Picture>,
-    oldest_first: VecDeque<String>,
-}
-
-impl Files {
-    /// Keeps a picture under a name.
-    pub(crate) fn put(&self, name: String, picture: Picture) {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.oldest_first.push_back(name.clone());
-        shelf.pictures.insert(name, picture);
-        if shelf.oldest_first.len() > FILES_KEPT
-            && let Some(oldest) = shelf.oldest_first.pop_front()
-        {
-            shelf.pictures.remove(&oldest);
-        }
-    }
-
-    /// The picture under that name.
-    pub(crate) fn get(&self, name: &str) -> Option<Picture> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pictures.get(name).cloned()
-    }
 }

@@ -18,6 +18,16 @@ pub struct Stats {
     pub peak_in_flight: u64,
     /// Clients that followed a `redirect` fault to `/elsewhere`.
     pub redirects_followed: u64,
+    /// Pictures that were fetched with a key in a header, although they are given to everybody: keys given away.
+    pub key_leaks: u64,
+    /// Jobs that simulations accepted.
+    pub jobs: u64,
+    /// Requests that asked how a job is doing, or for its result.
+    pub polls: u64,
+    /// Calls that told a webhook address of the end of a job, and were answered with success.
+    pub webhooks_delivered: u64,
+    /// The same that failed; each is tried three times.
+    pub webhooks_failed: u64,
 }
 
 /// The live counters.
@@ -27,6 +37,11 @@ pub(crate) struct Counters {
     in_flight: AtomicU64,
     peak: AtomicU64,
     followed: AtomicU64,
+    leaks: AtomicU64,
+    jobs: AtomicU64,
+    polls: AtomicU64,
+    delivered: AtomicU64,
+    undelivered: AtomicU64,
     answers: AtomicU64,
 }
 
@@ -44,6 +59,26 @@ impl Counters {
         self.followed.fetch_add(1, Relaxed);
     }
 
+    /// Counts a key that was sent where it has no business.
+    pub(crate) fn leak(&self) {
+        self.leaks.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an accepted job.
+    pub(crate) fn accept(&self) {
+        self.jobs.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a look at a job.
+    pub(crate) fn poll(&self) {
+        self.polls.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a call to a webhook address.
+    pub(crate) fn call(&self, delivered: bool) {
+        if delivered { &self.delivered } else { &self.undelivered }.fetch_add(1, Relaxed);
+    }
+
     /// The number of the next answer, from 1.
     pub(crate) fn next_id(&self) -> u64 {
         self.answers.fetch_add(1, Relaxed) + 1
@@ -57,6 +92,11 @@ impl Counters {
             in_flight: self.in_flight.load(Relaxed),
             peak_in_flight: self.peak.load(Relaxed),
             redirects_followed: self.followed.load(Relaxed),
+            key_leaks: self.leaks.load(Relaxed),
+            jobs: self.jobs.load(Relaxed),
+            polls: self.polls.load(Relaxed),
+            webhooks_delivered: self.delivered.load(Relaxed),
+            webhooks_failed: self.undelivered.load(Relaxed),
         }
     }
 }

@@ -34,7 +34,14 @@ async fn claimed_at(store: &Store, claim: &Claim, now: Millis) -> Option<Reply> 
 }
 
 fn under_way(first: &Claim) -> Reply {
-    Reply { id: first.id, fingerprint: first.fingerprint, answer: None, is_abandoned: false, created_ms: NOW }
+    Reply {
+        id: first.id,
+        fingerprint: first.fingerprint,
+        answer: None,
+        is_abandoned: false,
+        is_called_off: false,
+        created_ms: NOW,
+    }
 }
 
 async fn a_claim_is_the_first_ones_and_the_others_see_it(database: Database) {

@@ -112,6 +112,8 @@ pub enum FaultKind {
     BadAnswer,
     /// Nobody knows: sent, and no answer that settles it.
     Unknown,
+    /// The provider has accepted the job, and it has not ended in time. It can be asked for later.
+    Unfinished,
     /// It was cancelled on purpose before anything was billed.
     Cancelled,
 }
@@ -120,7 +122,7 @@ impl FaultKind {
     /// True if money may have been spent. Such a call is never repeated by itself, and its
     /// reservation goes to suspense.
     pub const fn may_have_billed(self) -> bool {
-        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown)
+        matches!(self, FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished)
     }
 
     /// True if another candidate may be tried for the same request.
@@ -139,9 +141,29 @@ impl FaultKind {
             FaultKind::Failed => "failed",
             FaultKind::BadAnswer => "bad_answer",
             FaultKind::Unknown => "unknown",
+            FaultKind::Unfinished => "unfinished",
             FaultKind::Cancelled => "cancelled",
         }
     }
+}
+
+/// What a provider says, in passing, of what its account may still do: at most `remaining` more before `reset` has
+/// passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Calls or pictures that are left.
+    pub remaining: u32,
+    /// From the moment of the answer until there are more.
+    pub reset: Duration,
+}
+
+/// What the head of a provider's answer says of the account's limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateNews {
+    /// Of calls.
+    pub requests: Option<Allowance>,
+    /// Of pictures.
+    pub pictures: Option<Allowance>,
 }
 
 /// A failed call: what kind, what to tell, what it may have cost.
@@ -159,6 +181,8 @@ pub struct Fault {
     pub param: Option<String>,
     /// When to come back, if the provider said so.
     pub retry_after: Option<Duration>,
+    /// Whether the provider itself says that a repetition may help.
+    pub should_retry: Option<bool>,
     /// The bill as far as it is known although nothing usable came.
     pub billed: Option<Price>,
 }
@@ -166,7 +190,16 @@ pub struct Fault {
 impl Fault {
     /// A fault with nothing known but its kind and a message.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Fault { kind, message: message.into(), code: None, status: None, param: None, retry_after: None, billed: None }
+        Fault {
+            kind,
+            message: message.into(),
+            code: None,
+            status: None,
+            param: None,
+            retry_after: None,
+            should_retry: None,
+            billed: None,
+        }
     }
 }
 

@@ -4,13 +4,15 @@
 //! provider, a model's capabilities or the wire: [`Wanted`] is all that a price depends on.
 
 mod tokens;
+mod units;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::domain::{Format, Generated, Price, Size, Usd};
-pub use tokens::{OutputTokens, TableRow, TokenRates, area_tokens};
+pub use tokens::{OutputTokens, TableRow, TokenRates, TokenStep, area_tokens};
+pub use units::{CreditRate, CreditRow, MegapixelRate, Round, SecondRate, StepRate, TileRate};
 
 /// How sure a price is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -61,6 +63,28 @@ pub enum Rates {
     Image(Vec<ImageRate>),
     /// Per token that goes in and comes out.
     Tokens(Box<TokenRates>),
+    /// Per megapixel of the picture.
+    Megapixel(Box<MegapixelRate>),
+    /// Per sampling step.
+    Step(StepRate),
+    /// Per second of work, as the answer states it.
+    Second(SecondRate),
+    /// Per credit of the provider's own money.
+    Credit(CreditRate),
+}
+
+impl Rates {
+    /// What is billed, as it is called in records: `image`, `tokens`, `megapixel`, `step`, `second` or `credit`.
+    pub const fn unit(&self) -> &'static str {
+        match self {
+            Rates::Image(_) => "image",
+            Rates::Tokens(_) => "tokens",
+            Rates::Megapixel(_) => "megapixel",
+            Rates::Step(_) => "step",
+            Rates::Second(_) => "second",
+            Rates::Credit(_) => "credit",
+        }
+    }
 }
 
 /// A price per picture. Conditions that are left out hold always; where several rows hold, the dearest counts.
@@ -73,6 +97,8 @@ pub struct ImageRate {
     pub size: Option<Size>,
     /// Only for this quality.
     pub quality: Option<String>,
+    /// Only for pictures of up to so many pixels. Of several such rows the lowest that a picture keeps to holds.
+    pub max_pixels: Option<u64>,
 }
 
 /// Everything about a call that its price depends on.
@@ -86,8 +112,10 @@ pub struct Wanted<'a> {
     pub output_format: Option<Format>,
     /// UTF-8 bytes of all texts that are sent.
     pub text_bytes: usize,
-    /// Pictures that are sent, the mask included.
-    pub inputs: usize,
+    /// The area of each picture that is sent, in pixels, the mask included.
+    pub inputs: &'a [u64],
+    /// Sampling steps: those asked for, else the model's default; `None` if nobody knows.
+    pub steps: Option<u32>,
     /// Pictures wanted in this call.
     pub n: u32,
     /// Unfinished pictures streamed per picture.
@@ -101,7 +129,7 @@ impl Prices {
             as_of: None,
             certainty: Certainty::Configured,
             source: "configuration".to_owned(),
-            rates: Rates::Image(vec![ImageRate { usd, size: None, quality: None }]),
+            rates: Rates::Image(vec![ImageRate { usd, size: None, quality: None, max_pixels: None }]),
         }
     }
 
@@ -110,6 +138,10 @@ impl Prices {
         match &self.rates {
             Rates::Image(rows) => dearest(rows, wanted).times(wanted.n),
             Rates::Tokens(rates) => rates.bound(wanted),
+            Rates::Megapixel(rate) => rate.price(wanted, wanted.n),
+            Rates::Step(rate) => rate.price(wanted).times(wanted.n),
+            Rates::Second(rate) => rate.bound().times(wanted.n),
+            Rates::Credit(rate) => rate.price(wanted).times(wanted.n),
         }
     }
 
@@ -117,21 +149,34 @@ impl Prices {
     ///
     /// 1. the amount that the provider itself states;
     /// 2. for token prices, the tokens that it reports, at this model's rates;
-    /// 3. for prices per picture, the pictures that came (a provider that delivers fewer bills fewer);
+    /// 3. for prices per picture, whatever they depend on, the pictures that came (a provider that delivers fewer
+    ///    bills fewer);
     /// 4. else [`Prices::expected`]: without evidence the reservation stands, and is never understated.
     pub fn billed(&self, wanted: &Wanted<'_>, generated: &Generated) -> Price {
         if let Some(usd) = generated.billed {
             return Price::Known(usd);
         }
+        let came = u32::try_from(generated.pictures.len()).unwrap_or(u32::MAX);
         match (&self.rates, generated.usage) {
-            (Rates::Image(rows), _) => {
-                dearest(rows, wanted).times(u32::try_from(generated.pictures.len()).unwrap_or(u32::MAX))
-            }
+            (Rates::Image(rows), _) => dearest(rows, wanted).times(came),
+            (Rates::Megapixel(rate), _) => rate.price(wanted, came),
+            (Rates::Step(rate), _) => rate.price(wanted).times(came),
+            (Rates::Credit(rate), _) => rate.price(wanted).times(came),
+            (Rates::Second(_), _) => self.expected(wanted),
             // Pictures without output tokens cannot be: such a usage is no evidence.
             (Rates::Tokens(rates), Some(usage)) if usage.output() > 0 || generated.pictures.is_empty() => {
                 Price::Known(rates.cost(usage))
             }
             (Rates::Tokens(_), _) => self.expected(wanted),
+        }
+    }
+
+    /// US dollars per unit of what an answer states that it cost, where that unit is a second or a credit.
+    pub fn per_unit(&self) -> Option<Usd> {
+        match &self.rates {
+            Rates::Second(rate) => Some(rate.usd),
+            Rates::Credit(rate) => Some(rate.usd),
+            Rates::Image(_) | Rates::Tokens(_) | Rates::Megapixel(_) | Rates::Step(_) => None,
         }
     }
 
@@ -144,24 +189,37 @@ impl Prices {
                 .find(|row| row.usd < Usd::ZERO)
                 .map(|row| format!("rates.image has the negative price {}", row.usd)),
             Rates::Tokens(rates) => rates.fault(),
+            Rates::Megapixel(rate) => rate.fault(),
+            Rates::Step(rate) => rate.fault(),
+            Rates::Second(rate) => rate.fault(),
+            Rates::Credit(rate) => rate.fault(),
         }
     }
 }
 
 /// The dearest of the rows that may hold for one picture.
 fn dearest(rows: &[ImageRate], wanted: &Wanted<'_>) -> Price {
-    rows.iter()
-        .filter(|row| match (row.size, wanted.size) {
-            (None, _) | (_, Size::Auto) => true,
-            (Some(row), size) => row == size,
-        })
-        .filter(|row| match (row.quality.as_deref(), wanted.quality) {
-            (None, _) | (_, None) => true,
-            (Some(row), Some(quality)) => row == quality,
-        })
-        .map(|row| row.usd)
-        .max()
-        .map_or(Price::Unknown, Price::Known)
+    let pixels = match wanted.size {
+        Size::Auto => None,
+        Size::Exact(width, height) => Some(u64::from(width) * u64::from(height)),
+    };
+    let holding = || {
+        rows.iter()
+            .filter(|row| match (row.size, wanted.size) {
+                (None, _) | (_, Size::Auto) => true,
+                (Some(row), size) => row == size,
+            })
+            .filter(|row| match (row.quality.as_deref(), wanted.quality) {
+                (None, _) | (_, None) => true,
+                (Some(row), Some(quality)) => row == quality,
+            })
+            .filter(|row| row.max_pixels.is_none_or(|most| pixels.is_none_or(|pixels| pixels <= most)))
+    };
+    // A row without a bound stands above all that have one.
+    let bound = |row: &ImageRate| row.max_pixels.unwrap_or(u64::MAX);
+    let lowest = holding().map(bound).min();
+    let counts = |row: &&ImageRate| pixels.is_none() || Some(bound(row)) == lowest;
+    holding().filter(counts).map(|row| row.usd).max().map_or(Price::Unknown, Price::Known)
 }
 
 #[cfg(test)]

@@ -17,11 +17,14 @@ fn rates(base: &[(&str, u32)], factor: &[(&str, u32)]) -> TokenRates {
         text_output: None,
         input_picture_tokens: 7500,
         partial_tokens: 100,
+        text_output_tokens: 0,
         output: OutputTokens::Area { base: map(base), factor: map(factor) },
         auto_sizes: vec![Size::Exact(1024, 1024), Size::Exact(1536, 1024), Size::Exact(1024, 1536)],
         unpriced_formats: vec![Format::Gif],
     }
 }
+
+mod units;
 
 fn prices(rates: TokenRates) -> Prices {
     Prices { as_of: None, certainty: Certainty::Verified, source: String::new(), rates: Rates::Tokens(Box::new(rates)) }
@@ -31,7 +34,7 @@ const BASE_2_5: &[(&str, u32)] = &[("low", 16), ("medium", 24), ("high", 48), ("
 const BASE_2: &[(&str, u32)] = &[("low", 16), ("medium", 48), ("high", 96)];
 
 fn wanted(size: Size, quality: Option<&str>) -> Wanted<'_> {
-    Wanted { size, quality, output_format: None, text_bytes: 0, inputs: 0, n: 1, partials: 0 }
+    Wanted { size, quality, output_format: None, text_bytes: 0, inputs: &[], steps: None, n: 1, partials: 0 }
 }
 
 fn made(pictures: usize, usage: Option<Usage>) -> Generated {
@@ -108,6 +111,7 @@ fn what_nobody_priced_is_unknown() {
             usd: "0.04".parse().unwrap(),
             size: Some(Size::Exact(8, 8)),
             quality: None,
+            max_pixels: None,
         }]),
         ..Prices::flat(Usd::ZERO)
     };
@@ -140,7 +144,7 @@ fn without_usage_the_reservation_stands() {
 
 #[test]
 fn contradictions_are_named() {
-    assert!(prices(rates(&[], &[])).fault().unwrap().contains("no quality"));
+    assert!(prices(rates(&[], &[])).fault().unwrap().contains("of no picture"));
     assert!(prices(TokenRates { auto_sizes: vec![], ..rates(BASE_2, &[]) }).fault().unwrap().contains("auto_sizes"));
     assert!(Prices::flat("-1".parse().unwrap()).fault().unwrap().contains("negative"));
     assert_eq!(prices(rates(BASE_2, &[])).fault(), None);
@@ -161,7 +165,9 @@ proptest! {
         let rates = rates(BASE_2_5, &[("low", 4), ("medium", 4)]);
         let quality = BASE_2_5.get(quality).map(|(name, _)| *name);
         let size = if auto { Size::Auto } else { Size::Exact(width * 16, height * 16) };
-        let call = Wanted { size, quality, output_format: None, text_bytes: prompt.len(), inputs, n, partials };
+        let areas = vec![1024 * 1024; inputs];
+        let text_bytes = prompt.len();
+        let call = Wanted { size, quality, output_format: None, text_bytes, inputs: &areas, steps: None, n, partials };
         // What the vendor would report: four characters per token, any choice for what was left open.
         let (width, height) = if auto { (1024, 1024) } else { (width * 16, height * 16) };
         let base = BASE_2_5.iter().find(|(name, _)| Some(*name) == quality).map_or(96, |(_, base)| *base);

@@ -27,6 +27,9 @@ pub struct TokenRates {
     pub text_output: Option<Usd>,
     /// The most tokens that one input picture is counted as.
     pub input_picture_tokens: u32,
+    /// The most tokens of text that the model writes for one picture, thoughts included.
+    #[serde(default)]
+    pub text_output_tokens: u32,
     /// Output tokens added by every unfinished picture that is streamed.
     #[serde(default)]
     pub partial_tokens: u32,
@@ -53,6 +56,18 @@ pub enum OutputTokens {
     },
     /// By a fixed table.
     Table(Vec<TableRow>),
+    /// By the picture's area alone: of the steps that it keeps to, the lowest counts.
+    Pixels(Vec<TokenStep>),
+}
+
+/// Tokens of the pictures up to an area.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenStep {
+    /// The largest area, in pixels.
+    pub max_pixels: u64,
+    /// Output tokens of one picture.
+    pub tokens: u32,
 }
 
 /// One row of a token table.
@@ -111,6 +126,12 @@ impl OutputTokens {
                 .filter(|row| row.size == size && wanted(&row.quality))
                 .map(|row| u64::from(row.tokens))
                 .max(),
+            OutputTokens::Pixels(steps) => {
+                let Size::Exact(width, height) = size else { return None };
+                let pixels = u64::from(width) * u64::from(height);
+                let step = steps.iter().filter(|step| pixels <= step.max_pixels).min_by_key(|step| step.max_pixels);
+                step.map(|step| u64::from(step.tokens))
+            }
         }
     }
 }
@@ -120,6 +141,7 @@ impl TokenRates {
     ///
     /// * text: no tokenizer makes more tokens than there are UTF-8 bytes, plus a margin for framing;
     /// * input pictures: each at the most that one is counted as;
+    /// * text that the model writes: at the most that the record says;
     /// * output: the dearest size and quality that may be chosen, plus all unfinished pictures.
     pub(super) fn bound(&self, wanted: &Wanted<'_>) -> Price {
         if wanted.output_format.is_some_and(|format| self.unpriced_formats.contains(&format)) {
@@ -132,12 +154,12 @@ impl TokenRates {
         let Some(output) = output else { return Price::Unknown };
         let partials = u64::from(wanted.partials) * u64::from(self.partial_tokens);
         let text = (wanted.text_bytes as u64).saturating_add(FRAMING_TOKENS);
-        let pictures = (wanted.inputs as u64).saturating_mul(u64::from(self.input_picture_tokens));
+        let pictures = (wanted.inputs.len() as u64).saturating_mul(u64::from(self.input_picture_tokens));
         // Input is counted for each picture: no vendor says that it is read only once for n > 1.
         let one = self.cost(Usage {
             input_text: text,
             input_image: pictures,
-            output_text: 0,
+            output_text: u64::from(self.text_output_tokens),
             output_image: output.saturating_add(partials),
         });
         Price::Known(one * i128::from(wanted.n))
@@ -161,9 +183,10 @@ impl TokenRates {
         let empty = match &self.output {
             OutputTokens::Area { base, .. } => base.is_empty(),
             OutputTokens::Table(rows) => rows.is_empty(),
+            OutputTokens::Pixels(steps) => steps.is_empty(),
         };
         if empty {
-            return Some("rates.tokens.output names no quality".to_owned());
+            return Some("rates.tokens.output says of no picture how many tokens it takes".to_owned());
         }
         match self.auto_sizes.iter().find(|size| self.output.of(None, **size).is_none()) {
             Some(size) => {

@@ -1,33 +1,67 @@
-//! Request bodies: the canonical fields of a job under the names that the record gives them.
+//! Request bodies: the canonical fields of a job at the places that the wiring gives them.
 
-use reqwest::multipart::{Form, Part};
-use serde_json::{Map, Value};
+use base64_simd::STANDARD;
+use reqwest::multipart::{Form as Multipart, Part};
+use serde_json::{Map, Value, json};
 
-use super::provider::{Job, Provider};
-use super::record::{Field, Record};
+use super::provider::Job;
+use super::watch::Callback;
+use super::wiring::{Encoding, Field, Form, Place, Polarity};
+use super::{call::Payload, pointer};
 use crate::domain::request::Decimal;
-use crate::domain::{Fault, FaultKind, Format, InputPicture, Size};
+use crate::domain::{Fault, FaultKind, Format, InputPicture, Operation, Size};
+use crate::media::raster::{self, Edited};
 
-/// The fields of a call, pictures left out. `partials` is set if unfinished pictures are to be streamed.
-pub(super) fn fields(provider: &Provider, job: &Job<'_>, partials: Option<u8>) -> Map<String, Value> {
-    let (record, request) = (&provider.record, job.request);
-    let mut fields = Map::new();
-    for (name, value) in record.constants.iter().chain(&request.extras) {
-        fields.insert(name.clone(), value.clone());
+/// What a call carries beside its path and its headers.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    /// The body, pictures left out where they become parts of a form.
+    pub body: Map<String, Value>,
+    /// Parameters of the address.
+    pub query: Vec<(String, String)>,
+}
+
+/// The fields of a call, pictures left out. `partials` is set if unfinished pictures are to be streamed, and
+/// `callback` if the provider may call back.
+pub(super) fn fields(job: &Job<'_>, partials: Option<u8>, callback: Option<&Callback>) -> Fields {
+    fields_on(Map::new(), job, partials, callback)
+}
+
+/// As [`fields`], written over what `body` holds already.
+pub(super) fn fields_on(
+    body: Map<String, Value>,
+    job: &Job<'_>,
+    partials: Option<u8>,
+    callback: Option<&Callback>,
+) -> Fields {
+    let (wiring, request) = (&job.model.wiring, job.request);
+let mut fields = Fields { body, query: Vec::new() };
+    let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
+    for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
+        pointer::put(&mut fields.body, place, value.clone());
     }
     let mut put = |field: Field, value: Option<Value>| {
-        if let (Some(name), Some(value)) = (record.wire_name(field), value) {
-            fields.insert(name.to_owned(), value);
+        if let (Some(place), Some(value)) = (wiring.place(field), value) {
+            fields.put(place, value);
         }
     };
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    put(Field::Model, Some(Value::from(job.model.id.as_str())));
-    put(Field::Prompt, Some(Value::from(request.prompt.as_str())));
+    put(Field::Model, Some(Value::from(job.model.path.as_deref().unwrap_or(&job.model.id))));
+    // Before the prompt, which may be one of the layers.
+    put(Field::Data, request.template.as_ref().map(|call| call.data.clone()));
+    put(Field::Prompt, Some(request.prompt.as_str()).filter(|prompt| !prompt.is_empty()).map(Value::from));
     put(Field::N, Some(Value::from(job.n)));
     if let Size::Exact(width, height) = request.size {
-        put(Field::Size, Some(Value::from(request.size.to_string())));
+        let joined = |field: Field, usual: &str, a: &str, b: &str| {
+            let separator = wiring.place(field).and_then(|place| place.separator.as_deref()).unwrap_or(usual);
+            Some(Value::from(format!("{a}{separator}{b}")))
+        };
+        put(Field::Size, joined(Field::Size, "x", &width.to_string(), &height.to_string()));
         put(Field::Width, Some(Value::from(width)));
         put(Field::Height, Some(Value::from(height)));
+        let ratio = job.model.sizes.ratio_of(width, height);
+        put(Field::Ratio, joined(Field::Ratio, ":", &ratio.0.to_string(), &ratio.1.to_string()));
+        put(Field::Tier, job.model.sizes.tier_of(width, height).map(Value::from));
     }
     put(Field::Quality, text(&request.quality));
     put(Field::Background, text(&request.background));
@@ -45,30 +79,170 @@ pub(super) fn fields(provider: &Provider, job: &Job<'_>, partials: Option<u8>) -
         put(Field::Stream, Some(Value::from(true)));
         put(Field::PartialImages, Some(Value::from(partials)));
     }
+    if let Some(callback) = callback {
+        put(Field::Callback, Some(Value::from(callback.address.as_str())));
+        put(Field::CallbackSecret, Some(Value::from(callback.secret.reveal())));
+    }
     fields
 }
 
-/// The fields and pictures of an edit as a form. The pictures are shared, not copied.
-pub(super) fn form(record: &Record, job: &Job<'_>, fields: Map<String, Value>) -> Result<Form, Fault> {
-    let mut form = Form::new();
-    for (name, value) in fields {
-        let text = match value {
-            Value::String(text) => text,
-            other => other.to_string(),
+impl Fields {
+    fn put(&mut self, place: &Place, value: Value) {
+        let value = match &value {
+            Value::String(word) => place.map.get(word).cloned().unwrap_or(value),
+            _ => value,
         };
-        form = form.text(name, text);
+        let value = match place.form {
+            Form::List => json!([value]),
+            Form::Text => Value::from(plain(value)),
+            Form::Number => value.as_str().and_then(|text| text.parse::<u64>().ok()).map_or(value, Value::from),
+            _ => value,
+        };
+        match (&place.query, value) {
+            (Some(name), value) => self.query.push((name.clone(), plain(value))),
+            (None, Value::Object(data)) => self.layers(place, data),
+            (None, value) => self.write(place, &place.at, value, ""),
+        }
     }
-    let image = record.wire_name(Field::Image).unwrap_or("image");
-    for (index, input) in job.request.inputs.iter().enumerate() {
-        form = form.part(image.to_owned(), part(input, &format!("image-{index}"))?);
+
+    /// Writes a template's data: each bare value as its layer wants it, and all of them as a list where that is asked
+    /// for.
+    fn layers(&mut self, place: &Place, data: Map<String, Value>) {
+        let whole = |value: Value| {
+            let name = match value.as_str() {
+                Some(text) if text.starts_with("https://") => place.link.clone(),
+                Some(_) => place.text.clone(),
+                None => None,
+            };
+            match name {
+                Some(name) => Value::Object(Map::from_iter([(name, value)])),
+                None => value,
+            }
+        };
+        let layers = data.into_iter().map(|(name, value)| (name, whole(value)));
+        if place.at == "*" {
+            self.body.extend(layers);
+        } else if place.form == Form::Named {
+            let named = layers.map(|(name, layer)| {
+                let mut object = Map::from_iter([("name".to_owned(), Value::from(name))]);
+                match layer {
+                    Value::Object(layer) => object.extend(layer),
+                    bare => drop(object.insert("value".to_owned(), bare)),
+                }
+                Value::Object(object)
+            });
+            pointer::put(&mut self.body, &place.at, named.collect());
+        } else {
+            pointer::put(&mut self.body, &place.at, Value::Object(layers.collect()));
+        }
     }
-    if let (Some(mask), Some(name)) = (&job.request.mask, record.wire_name(Field::Mask)) {
-        form = form.part(name.to_owned(), part(mask, "mask")?);
+
+    /// Writes a value with what belongs beside it.
+    fn write(&mut self, place: &Place, at: &str, value: Value, mime: &str) {
+        if place.beside.is_empty() {
+            return pointer::put(&mut self.body, at, value);
+        }
+        // One object with all of it, because a place that makes a new element would make two.
+        let (parent, name) = at.rsplit_once('/').unwrap_or(("", at));
+        let mut object = Map::from_iter([(name.to_owned(), value)]);
+        for (name, value) in &place.beside {
+            object.insert(name.clone(), Value::from(value.replace("{mime}", mime)));
+        }
+        pointer::put(&mut self.body, parent, Value::Object(object));
     }
-    Ok(form)
+
+    /// The body of a call, with the pictures of an edit.
+    ///
+    /// # Errors
+    /// A picture cannot be put into it.
+    pub(super) async fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
+        let wiring = &job.model.wiring;
+        let is_edit = job.request.operation == Operation::Edit;
+        let encoding = wiring.encoding(is_edit);
+        let mut parts = Vec::new();
+        if let Some(place) = wiring.place(Field::Image) {
+            for (index, input) in job.request.inputs.iter().enumerate() {
+                self.picture(place, index, input, &format!("image-{index}"), encoding, &mut parts)?;
+            }
+        }
+        if let (Some(mask), Some(place)) = (&job.request.mask, wiring.place(Field::Mask)) {
+            let turned = turned(mask, place.polarity).await?;
+            self.picture(place, 0, &turned, "mask", encoding, &mut parts)?;
+        }
+        Ok(match encoding {
+            Encoding::Json => Payload::Json(Value::Object(self.body).to_string()),
+            Encoding::Form => {
+                let mut form = Multipart::new();
+                for (name, value) in self.body {
+                    form = form.text(name, plain(value));
+                }
+                Payload::Form(parts.into_iter().fold(form, |form, (name, part)| form.part(name, part)))
+            }
+        })
+    }
+
+    fn picture(
+        &mut self,
+        place: &Place,
+        index: usize,
+        input: &InputPicture,
+        stem: &str,
+        encoding: Encoding,
+        parts: &mut Vec<(String, Part)>,
+    ) -> Result<(), Fault> {
+        let at = match (&place.more, index) {
+            (Some(more), 1..) => {
+                more.replace("{i}", &(index + 1).to_string()).replace("{index}", &index.to_string())
+            }
+            _ => place.at.clone(),
+        };
+        let picture = &input.picture;
+        let text = match (place.form, encoding) {
+            (Form::Part, _) | (Form::Plain | Form::List, Encoding::Form) => {
+                parts.push((at, part(input, stem)?));
+                return Ok(());
+            }
+            (Form::DataUrl, _) => {
+                let mut text = format!("data:{};base64,", picture.format.mime());
+                STANDARD.encode_append(&picture.bytes, &mut text);
+                text
+            }
+            _ => STANDARD.encode_to_string(&picture.bytes),
+        };
+        let value = Value::from(text);
+        let value = if place.form == Form::List { json!([value]) } else { value };
+        self.write(place, &at, value, picture.format.mime());
+        Ok(())
+    }
 }
 
-fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
+/// A value as the text of a form or of an address.
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// The mask as a provider wants it.
+pub(super) async fn turned(mask: &InputPicture, polarity: Polarity) -> Result<InputPicture, Fault> {
+    let edited = match polarity {
+        Polarity::Transparent => return Ok(mask.clone()),
+        Polarity::White => Edited::White,
+        Polarity::Black => Edited::Black,
+    };
+    let picture = mask.picture.clone();
+    // It is decoded and encoded again: not on a thread that others wait for.
+    let turned = tokio::task::spawn_blocking(move || raster::to_grey(&picture, edited)).await;
+    let told = |why: String| Fault {
+        param: Some("mask".to_owned()),
+        ..Fault::new(FaultKind::Rejected, format!("the mask cannot be used: {why}"))
+    };
+    let picture = turned.map_err(|error| told(error.to_string()))?.map_err(|error| told(error.to_string()))?;
+    Ok(InputPicture { picture, file_name: None })
+}
+
+pub(super) fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
     let bytes = input.picture.bytes.clone();
     let length = bytes.len() as u64;
     let name = input.file_name.as_deref().filter(|name| is_plain(name));

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, RequestBuilder, Response};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::multipart::Form as Multipart;
+use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
 use super::fault;
 use super::provider::{Job, Provider};
-use super::record::Scheme;
 use crate::domain::{Fault, FaultKind};
 
 /// The answer to a call: its head is there, its body is still coming.
@@ -25,63 +25,134 @@ pub(super) struct Reply {
     seconds: u64,
 }
 
-/// Sends a POST to `path`, with the body that `body` puts into it.
-pub(super) async fn post(
+/// The body of a call.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Nothing,
+    Json(String),
+    Form(Multipart),
+}
+
+/// Submits a job: a POST to a path of the record, named and counted so that after a failure it is known whether
+/// anything had left.
+///
+/// # Errors
+/// Nothing came back in time, or nothing left.
+pub(super) async fn submit(
     provider: &Provider,
     job: &Job<'_>,
     path: &str,
-    body: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    query: &[(String, String)],
+    payload: Payload,
+) -> Result<Reply, Fault> {
+    let mut url = address(provider, &named(job, path))?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    let deadline = Instant::now() + provider.timeout;
+    let sent = Instant::now();
+    let reply = send(provider, Method::POST, url, headers(provider, job)?, payload, deadline).await?;
+    provider.heard.note(sent, reply.headers(), provider.clock.now());
+    Ok(reply)
+}
+
+/// Sends one request, with the account's credentials. Its address must be the provider's own.
+///
+/// # Errors
+/// Nothing came back in time, or nothing left.
+pub(super) async fn send(
+    provider: &Provider,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    payload: Payload,
+    deadline: Instant,
 ) -> Result<Reply, Fault> {
     let not_sent = |message: &str| Fault::new(FaultKind::NotSent, message);
-    let base = provider.base.as_ref().ok_or_else(|| not_sent("it has no address"))?;
-    let client = provider.clients.for_base(base).map_err(|error| not_sent(&error.to_string()))?;
-    let address = format!("{}{path}", base.as_str().trim_end_matches('/'));
-    let request = body(client.post(address).headers(headers(provider, job)?)).build();
-    let mut request = request.map_err(|error| {
+    let client = provider.clients.for_base(&url).map_err(|error| not_sent(&error.to_string()))?;
+    let is_empty = matches!(payload, Payload::Nothing);
+    let request = client.request(method, url).headers(headers);
+    let request = match payload {
+        Payload::Nothing => request,
+        Payload::Json(json) => request.header(CONTENT_TYPE, "application/json").body(json),
+        Payload::Form(form) => request.multipart(form),
+    };
+    let mut request = request.build().map_err(|error| {
         tracing::error!(provider = provider.name, error = %error.without_url(), "a call could not be put together");
         not_sent("the call could not be put together")
     })?;
-    let left = Arc::new(AtomicBool::new(false));
+    provider.credentials.sign(&mut request, &provider.clients, &provider.clock).await?;
+    let left = Arc::new(AtomicBool::new(is_empty));
     if let Some(body) = request.body_mut().take() {
         *request.body_mut() = Some(Body::wrap(Watched { body, left: Arc::clone(&left) }));
     }
-    let deadline = Instant::now() + provider.timeout;
     let seconds = provider.timeout.as_secs();
     match timeout_at(deadline, client.execute(request)).await {
-        Ok(Ok(response)) => Ok(Reply { response, deadline, seconds }),
+        Ok(Ok(response)) => {
+            if response.status() == StatusCode::UNAUTHORIZED {
+                // The next call has another token. This one is not repeated: that is for others to decide.
+                provider.credentials.rejected(&provider.clock);
+            }
+            Ok(Reply { response, deadline, seconds })
+        }
         Ok(Err(error)) => Err(fault::of_transport(provider, error, left.load(Ordering::Acquire))),
         Err(_) if left.load(Ordering::Acquire) => Err(fault::too_late(seconds)),
         Err(_) => Err(not_sent("no connection came about in time")),
     }
 }
 
-fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
-    let bad = |_| Fault::new(FaultKind::NotSent, "its record names a header that cannot be sent");
+const BAD_HEADER: &str = "its record names a header that cannot be sent";
+
+/// The headers of the record, and the attempt's name.
+pub(super) fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
+    let bad = || Fault::new(FaultKind::NotSent, BAD_HEADER);
+    let wire = &job.model.wiring.wire;
     let mut headers = HeaderMap::with_capacity(4);
-    if let Some(name) = &provider.record.wire.attempt_header {
-        let name: HeaderName = name.parse().map_err(|_| bad(()))?;
-        headers.insert(name, HeaderValue::from_str(&job.attempt.to_string()).map_err(|_| bad(()))?);
-    }
-    if let Some((name, value)) = credentials(provider).map_err(|()| bad(()))? {
-        headers.insert(name, value);
+    let attempt = wire.attempt_header.as_ref().map(|name| (name, job.attempt.to_string()));
+    let constant = wire.headers.iter().map(|(name, value)| (name, provider.expand(value)));
+    for (name, value) in constant.chain(attempt) {
+        let name: HeaderName = name.parse().map_err(|_| bad())?;
+        headers.insert(name, HeaderValue::from_str(&value).map_err(|_| bad())?);
     }
     Ok(headers)
 }
 
-/// The header that carries the key, if there is one.
-pub(super) fn credentials(provider: &Provider) -> Result<Option<(HeaderName, HeaderValue)>, ()> {
-    let Some(key) = &provider.key else { return Ok(None) };
-    let auth = &provider.record.auth;
-    let (name, value) = match (auth.scheme, &auth.header) {
-        (Scheme::None, _) => return Ok(None),
-        (Scheme::Bearer, _) => (AUTHORIZATION, format!("Bearer {}", key.reveal())),
-        (Scheme::Header, Some(name)) => (name.parse().map_err(|_| ())?, key.reveal().to_owned()),
-        (Scheme::Header, None) => return Err(()),
-    };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| ())?;
-    // Keeps it out of every log of the HTTP library, and out of the HTTP/2 compression tables.
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
+/// `path` with the name of the job's model in it.
+fn named(job: &Job<'_>, path: &str) -> String {
+    let model = job.model.path.as_deref().unwrap_or(&job.model.id);
+    path.replace("{model}", &encoded(model, job.model.wiring.wire.encode_model))
+}
+
+/// A name as a piece of a path. Slashes stay, unless `all` is to be encoded.
+pub(super) fn encoded(name: &str, all: bool) -> String {
+    let mut text = String::with_capacity(name.len());
+    for (index, segment) in name.split('/').enumerate() {
+        if index > 0 {
+            text.push_str(if all { "%2F" } else { "/" });
+        }
+        for byte in segment.bytes() {
+            let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
+            if is_plain || (!all && matches!(byte, b'@' | b':' | b'+' | b',')) {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    text
+}
+
+/// The address of a path of the record.
+///
+/// # Errors
+/// The provider has no address, or the path leaves it.
+pub(super) fn address(provider: &Provider, path: &str) -> Result<Url, Fault> {
+    let not_sent = |message: &str| Fault::new(FaultKind::NotSent, message);
+    let base = provider.base.as_ref().ok_or_else(|| not_sent("it has no address"))?;
+    let path = provider.expand_address(path);
+    let steps_out = path.split(['/', '?']).any(|segment| segment == ".." || segment == ".");
+    let url = Url::parse(&format!("{}{path}", base.as_str().trim_end_matches('/')));
+    url.ok().filter(|_| !steps_out).ok_or_else(|| not_sent("the name of the model makes no address"))
 }
 
 impl Reply {

@@ -1,179 +1,241 @@
-//! What a provider record must satisfy beyond its grammar, and how faults are told.
+//! What a provider record must satisfy, and how faults are told: all at once, each with its place.
+//!
+//! First the grammar, then what contradicts itself or could only fail when somebody is waiting for a picture. The second
+//! is looked at only where the first is right: what was not understood would be missed everywhere else.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod layout;
+mod model;
+mod report;
+mod wiring;
 
-use super::model::{Model, Sizes, Status};
-use super::record::{Field, Record, ResultKind, Scheme, Shape};
-use crate::domain::Operation;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A fault of a record: where, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordFault {
-    /// The file.
-    pub file: String,
-    /// Line, counted from 1, where it can be told.
-    pub line: Option<usize>,
-    /// What is wrong and what to do. Names the field.
-    pub message: String,
+use layout::{At, Layout};
+pub use report::RecordFault;
+
+use super::model::Model;
+use super::near::near;
+use super::record::{Record, Shape};
+use super::vars;
+use super::webhook::Verifier;
+use super::wiring::{Field, Wiring};
+
+/// What was found so far.
+struct Faults<'t> {
+    file: &'t str,
+    text: &'t str,
+    layout: Layout<'t>,
+    found: Vec<RecordFault>,
 }
 
-impl fmt::Display for RecordFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
-            None => write!(f, "{}: {}", self.file, self.message),
+impl Faults<'_> {
+    fn add(&mut self, at: &At, message: impl Into<String>) {
+        self.either(std::slice::from_ref(at), message);
+    }
+
+    fn is_there(&self, at: &At) -> bool {
+        self.layout.span(at).0 == at.depth()
+    }
+
+    /// A fault of the first of several places that is there, else of the one of which the most is there. All end alike.
+    fn either(&mut self, places: &[At], message: impl Into<String>) {
+        let missing = |at: &At| at.depth() - self.layout.span(at).0;
+        let Some(at) = places.iter().rev().min_by_key(|at| missing(at)) else { return };
+        let at = places.iter().find(|at| self.is_there(at)).unwrap_or(at);
+        let (_, span) = self.layout.span(at);
+        self.found.push(RecordFault::at(self.file, self.text, &span, message));
+    }
+}
+
+/// In the order of the file, each once: dialects share what they do not change.
+fn ordered(mut faults: Vec<RecordFault>) -> Vec<RecordFault> {
+    faults.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
+    faults.dedup();
+    faults
+}
+
+/// Reads the record in `text`; `file` is for messages. It is not checked.
+///
+/// # Errors
+/// Every fault against the grammar. Whatever is wrong is taken out, so that the rest can be read.
+pub(super) fn read(text: &str, file: &str) -> Result<Record, Vec<RecordFault>> {
+    let told = |error: &toml::de::Error| match error.span() {
+        Some(span) => RecordFault::at(file, text, &span, sentence(error.message())),
+        None => RecordFault::file(file, sentence(error.message())),
+    };
+    let mut layout = Layout::of(text).map_err(|errors| ordered(errors.iter().map(told).collect()))?;
+    let mut faults = Vec::new();
+    let mut maimed = Vec::new();
+    loop {
+        let error = match layout.read::<Record>() {
+            Ok(record) if faults.is_empty() => return Ok(record),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        // What is missing where something misspelt was taken out was told already.
+        if !maimed.contains(&error.span()) {
+            faults.push(told(&error));
+        }
+        match error.span().and_then(|span| layout.cut(&span)) {
+            Some(around) => maimed.push(Some(around)),
+            None => break,
         }
     }
+    Err(ordered(faults))
 }
 
-impl std::error::Error for RecordFault {}
-
-impl RecordFault {
-    pub(super) fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Self {
-        let line =
-            error.span().map(|span| text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count() + 1);
-        RecordFault { file: file.to_owned(), line, message: error.message().replace('\n', "; ") }
+/// What the parser says, on one line, with the name that may be meant.
+fn sentence(message: &str) -> String {
+    let line = message.replace('\n', "; ");
+    if let Some(kind) = line.strip_prefix("data did not match any variant of untagged enum ") {
+        return format!("it has none of the forms of a {}; `mimeo providers schema` has them all", kind.to_lowercase());
+    }
+    // unknown field `a`, expected one of `b`, `c`
+    let mut quoted = line.split('`').skip(1).step_by(2);
+    let guess = match (line.starts_with("unknown "), quoted.next()) {
+        (true, Some(unknown)) => near(unknown, quoted).first().map(|known| format!("; did you mean `{known}`?")),
+        _ => None,
+    };
+    match guess {
+        // Then the long list of all names would only hide it.
+        Some(guess) => line.split(", expected ").next().unwrap_or_default().to_owned() + &guess,
+        None => line,
     }
 }
 
-/// Finds the first fault.
-pub(super) fn check(record: &Record, text: &str, file: &str) -> Result<(), RecordFault> {
-    let fault = |line: Option<usize>, message: String| RecordFault { file: file.to_owned(), line, message };
-    let at = |needle: &str| text.lines().position(|line| line.trim_start().starts_with(needle)).map(|line| line + 1);
-
-    if let Some((key, message)) = provider_fault(record) {
-        return Err(fault(at(key), message));
+/// Finds every fault of a record that follows the grammar.
+pub(super) fn check(record: &Record, text: &str, file: &str) -> Result<(), Vec<RecordFault>> {
+    let layout = Layout::of(text)
+        .map_err(|errors| errors.iter().map(|error| RecordFault::file(file, error.message())).collect::<Vec<_>>())?;
+    let mut faults = Faults { file, text, layout, found: Vec::new() };
+    the_record(record, &mut faults);
+    dialects(record, &mut faults);
+    if record.shape.is_remote() {
+        for (dialect, spoken) in wirings(record) {
+            wiring::check(record, dialect, spoken, &mut faults);
+        }
     }
-    let line_of = |model: &Model| at(&format!("id = \"{}\"", model.id)).or_else(|| at("[default_model]"));
+    for (index, one) in record.models.iter().enumerate() {
+        model::check(record, one, &At::of("models").to(&index), &mut faults);
+    }
+    if let Some(one) = &record.default_model {
+        model::check(record, one, &At::of("default_model"), &mut faults);
+    }
+    if faults.found.is_empty() { Ok(()) } else { Err(ordered(faults.found)) }
+}
+
+/// The ways in which the models of a record are spoken to, by their dialects.
+fn wirings(record: &Record) -> BTreeMap<Option<&str>, &Wiring> {
+    let is_spoken_to = |model: &&Model| model::is_called(model) && model::has_wiring(record, model);
+    let models = record.models.iter().chain(&record.default_model).filter(is_spoken_to);
+    models.map(|model| (model.dialect.as_deref(), &*model.wiring)).collect()
+}
+
+fn the_record(record: &Record, faults: &mut Faults<'_>) {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if record.name.is_empty() || !record.name.bytes().all(is_plain) {
+        let message = format!("name = \"{}\" may have lower-case letters, digits and - only", record.name);
+        faults.add(&At::of("name"), message);
+    }
+    let is_web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+    if let Some(url) = &record.base_url
+        && (!is_web(url) || url.ends_with('/'))
+    {
+        let message = format!("base_url = \"{url}\" must begin with https:// or http:// and not end with a slash");
+        faults.add(&At::of("base_url"), message);
+    }
+    if let Some(url) = record.docs.as_ref().filter(|url| !is_web(url)) {
+        faults.add(&At::of("docs"), format!("docs = \"{url}\" must be an address that begins with https://"));
+    }
+    if !(1..=3600).contains(&record.timeout_s) {
+        faults.add(&At::of("timeout_s"), format!("timeout_s = {} is not between 1 and 3600", record.timeout_s));
+    }
+    if let Some(message) = record.auth.fault(&record.vars) {
+        faults.add(&At::default().named_in("auth", &message), message);
+    }
+    if let Some(message) = record.webhook.as_ref().and_then(|webhook| Verifier::of(webhook).err()) {
+        faults.add(&At::default().named_in("webhook", &message), message);
+    }
+    if let Some(message) = vars::stranger(&record.vars, &[], record.base_url.iter().map(String::as_str)) {
+        faults.add(&At::of("base_url"), message);
+    }
+    if let Some(name) = record.vars.keys().find(|name| ["model", "id", "i", "mime"].contains(&name.as_str())) {
+        let message = format!("{{{name}}} has a meaning of its own; call the var something else");
+        faults.add(&At::of("vars").to(name), message);
+    }
+    hosts("download.hosts", &record.download.hosts, &[At::of("download.hosts")], faults);
+    let is_called_back = wirings(record).values().any(|wiring| wiring.place(Field::Callback).is_some());
+    if is_called_back && record.webhook.is_none() {
+        let message = "fields.callback tells it where to call back, but without [webhook] nobody would believe it";
+        faults.add(&At::of("fields.callback"), message);
+    }
+    if record.open_models && record.default_model.is_none() {
+        let message = "open_models = true needs a [default_model] to describe those models";
+        faults.add(&At::of("open_models"), message);
+    }
+    if !record.open_models && record.models.is_empty() {
+        faults.add(&At::of("name"), "there is no model: add [[models]], or open_models = true");
+    }
     let mut names = BTreeSet::new();
-    for model in &record.models {
-        for name in std::iter::once(&model.id).chain(&model.aliases) {
+    for (index, model) in record.models.iter().enumerate() {
+        let id = (At::of("models").to(&index).to("id"), &model.id);
+        let aliases = model.aliases.iter().enumerate();
+        let aliases = aliases.map(|(alias, name)| (At::of("models").to(&index).to("aliases").to(&alias), name));
+        for (at, name) in std::iter::once(id).chain(aliases) {
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+                faults.add(&at, format!("model {}: a name has no spaces, and is not empty", model.id));
+            }
             if !names.insert(name.as_str()) {
-                return Err(fault(line_of(model), format!("model {}: the name {name} is given twice", model.id)));
+                faults.add(&at, format!("model {}: the name {name} is given twice", model.id));
             }
         }
     }
-    for model in record.models.iter().chain(&record.default_model) {
-        if let Some(message) = model_fault(record, model) {
-            return Err(fault(line_of(model), format!("model {}: {message}", model.id)));
-        }
-    }
-    Ok(())
 }
 
-/// The first fault of the record itself: the key to look for, and the message.
-fn provider_fault(record: &Record) -> Option<(&'static str, String)> {
-    let name_is_plain = !record.name.is_empty()
-        && record.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if !name_is_plain {
-        return Some(("name", format!("name = \"{}\" may have lower-case letters, digits and - only", record.name)));
+/// Are the dialects that models name there, and does each have a model?
+fn dialects(record: &Record, faults: &mut Faults<'_>) {
+    let listed = record.models.iter().enumerate().map(|(index, model)| (model, At::of("models").to(&index)));
+    for (model, at) in listed.chain(record.default_model.iter().map(|model| (model, At::of("default_model")))) {
+        let Some(name) = model.dialect.as_ref().filter(|name| !record.dialects.contains_key(*name)) else { continue };
+        let close = near(name, record.dialects.keys().map(String::as_str));
+        let hint = match (close.first(), record.dialects.is_empty()) {
+            (Some(close), _) => format!("; did you mean \"{close}\"?"),
+            (None, true) => format!("; add [dialects.{name}]"),
+            (None, false) => {
+                format!("; there are {}", record.dialects.keys().cloned().collect::<Vec<_>>().join(", "))
+            }
+        };
+        faults.add(&at.to("dialect"), format!("model {}: there is no dialect \"{name}\"{hint}", model.id));
     }
-    if let Some(url) = &record.base_url
-        && (!(url.starts_with("https://") || url.starts_with("http://")) || url.ends_with('/'))
-    {
-        return Some((
-            "base_url",
-            format!("base_url = \"{url}\" must begin with https:// or http:// and not end with a slash"),
-        ));
+    if record.models.iter().chain(&record.default_model).any(|model| !model::has_wiring(record, model)) {
+        // One of those that seem to be of no use may be what was meant.
+        return;
     }
-    if !(1..=3600).contains(&record.timeout_s) {
-        return Some(("timeout_s", format!("timeout_s = {} is not between 1 and 3600", record.timeout_s)));
+    let spoken: BTreeSet<&str> =
+        record.models.iter().chain(&record.default_model).filter_map(|model| model.dialect.as_deref()).collect();
+    for name in record.dialects.keys().filter(|name| !spoken.contains(name.as_str())) {
+        let message = format!("no model has dialect = \"{name}\": name it in one, or take it out");
+        faults.add(&At::of("dialects").to(name), message);
     }
-    if (record.auth.scheme == Scheme::Header) != record.auth.header.is_some() {
-        return Some(("[auth]", "auth.header names the header if, and only if, auth.scheme = \"header\"".to_owned()));
-    }
-    if record.auth.scheme == Scheme::None && record.auth.env.is_some() {
-        return Some(("[auth]", "auth.env is given, but auth.scheme = \"none\" sends no key".to_owned()));
-    }
-    if record.shape.is_remote() && record.wire.generate.is_none() && record.wire.edit.is_none() {
-        return Some(("[wire]", "wire.generate and wire.edit are both missing: nothing can be called".to_owned()));
-    }
-    if let Some(path) = [&record.wire.generate, &record.wire.edit].into_iter().flatten().find(|p| !p.starts_with('/')) {
-        return Some(("[wire]", format!("the path \"{path}\" must begin with a slash")));
-    }
-    let fitting = match record.shape {
-        Shape::OpenaiImages => record.wire.result != ResultKind::Bytes,
-        Shape::Sandbox => record.wire.result == ResultKind::Bytes,
-        Shape::Template => true,
-    };
-    if !fitting {
-        return Some(("[wire]", format!("wire.result does not go with shape = \"{}\"", record.shape.name())));
-    }
-    if record.open_models && record.default_model.is_none() {
-        return Some(("open_models", "open_models = true needs a [default_model] to describe those models".to_owned()));
-    }
-    if !record.open_models && record.models.is_empty() {
-        return Some(("[[models]]", "there is no model: add [[models]], or open_models = true".to_owned()));
-    }
-    None
 }
 
-fn model_fault(record: &Record, model: &Model) -> Option<String> {
-    if let Status::Gone { successor, .. } | Status::Retiring { successor: Some(successor), .. } = &model.status {
-        let heir = record.models.iter().find(|other| other.id == *successor);
-        if heir.is_none_or(|heir| !matches!(heir.status, Status::Live)) {
-            return Some(format!("the successor {successor} is not a live model of this record"));
+/// Are these names of hosts, or the ends of such names?
+fn hosts(field: &str, hosts: &[String], places: &[At], faults: &mut Faults<'_>) {
+    for (index, host) in hosts.iter().enumerate() {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '{' | '}' | '_');
+        if host.is_empty() || host.starts_with('.') || !host.chars().all(is_name) {
+            let places: Vec<At> = places.iter().map(|at| at.to(&index)).collect();
+            let message = format!("{field}: \"{host}\" is no name of a host, such as blob.example.com");
+            faults.either(&places, message);
         }
     }
-    if let Status::Gone { .. } = model.status {
-        // Never called: nothing else matters.
-        return None;
-    }
-    let edits = model.operations.contains(&Operation::Edit);
-    let wires: [(Field, bool); 13] = [
-        (Field::Quality, !model.qualities.is_empty()),
-        (Field::Background, !model.backgrounds.is_empty()),
-        (Field::OutputFormat, !model.output_formats.is_empty()),
-        (Field::OutputCompression, model.compression),
-        (Field::Style, !model.styles.is_empty()),
-        (Field::Moderation, !model.moderation.is_empty()),
-        (Field::InputFidelity, !model.input_fidelity.is_empty()),
-        (Field::Seed, model.seed),
-        (Field::Steps, model.steps.is_some()),
-        (Field::Guidance, model.guidance.is_some()),
-        (Field::NegativePrompt, model.negative_prompt),
-        (Field::Image, edits),
-        (Field::Mask, model.mask),
-    ];
-    if record.shape.is_remote() {
-        if let Some((field, _)) = wires.iter().find(|(field, can)| *can && record.wire_name(*field).is_none()) {
-            return Some(format!("it is said to take {0}, but [fields] has no name for {0}", field.name()));
-        }
-        let sized = record.wire_name(Field::Size).is_some()
-            || (record.wire_name(Field::Width).is_some() && record.wire_name(Field::Height).is_some());
-        if model.sizes != Sizes::None && !sized {
-            return Some("it has sizes, but [fields] has a name neither for size nor for width and height".to_owned());
-        }
-    }
-    if model.operations.is_empty() {
-        return Some("operations is empty".to_owned());
-    }
-    if edits && model.max_inputs == 0 {
-        return Some("it can edit, but max_inputs = 0".to_owned());
-    }
-    if edits && record.shape.is_remote() && record.wire.edit.is_none() {
-        return Some("it can edit, but wire.edit is missing".to_owned());
-    }
-    if model.max_n == 0 {
-        return Some("max_n must be 1 or more".to_owned());
-    }
-    if model.partial_images > 3 {
-        return Some("partial_images must be 0 to 3".to_owned());
-    }
-    if let Some(message) = model.sizes.fault() {
-        return Some(message.to_owned());
-    }
-    if let Some((tier, quality)) = model.tiers.iter().find(|(_, quality)| !model.qualities.contains(quality)) {
-        return Some(format!("tiers.{tier} = \"{quality}\" is none of its qualities"));
-    }
-    if let Some(tier) = model.tiers.keys().find(|tier| !["draft", "standard", "premium"].contains(&tier.as_str())) {
-        return Some(format!("tiers.{tier}: the tiers are draft, standard and premium"));
-    }
-    if model.steps.is_some_and(|steps| steps.min > steps.max)
-        || model.guidance.is_some_and(|guidance| guidance.min > guidance.max)
-    {
-        return Some("a range has its min above its max".to_owned());
-    }
-    model.prices.as_ref().and_then(crate::pricing::Prices::fault).map(|message| format!("prices.{message}"))
 }
+
+/// True for the shapes whose answers to a submission are jobs.
+const fn has_jobs(shape: Shape) -> bool {
+    matches!(shape, Shape::SubmitPoll)
+}
+
+#[cfg(test)]
+#[path = "check/tests.rs"]
+mod tests;

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Url;
+use reqwest::{Method, Request, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::call;
 use super::provider::Provider;
 use crate::net::guard;
 
@@ -87,14 +86,13 @@ impl Place {
         let never = |message: &str| Miss::Never(message.to_owned());
         let client = if self.own { provider.clients.for_base(&self.url) } else { provider.clients.guarded() };
         let client = client.map_err(|error| Miss::Never(error.to_string()))?;
-        let mut request = client.get(self.url.clone());
-        if self.own
-            && let Some((name, value)) = call::credentials(provider).map_err(|()| never("its key cannot be sent"))?
-        {
-            request = request.header(name, value);
+        let mut request = Request::new(Method::GET, self.url.clone());
+        if self.own {
+            let signed = provider.credentials.sign(&mut request, &provider.clients, &provider.clock).await;
+            signed.map_err(|fault| Miss::Again(fault.message))?;
         }
         let broke = |_| Miss::Again("the connection for fetching the picture broke".to_owned());
-        let mut response = request.send().await.map_err(broke)?;
+        let mut response = client.execute(request).await.map_err(broke)?;
         let status = response.status().as_u16();
         match status {
             200..=299 => {}

@@ -8,8 +8,9 @@ use std::time::Duration;
 use reqwest::header::{DATE, HeaderMap};
 use serde_json::Value;
 
+use super::pointer;
 use super::provider::Provider;
-use super::record::RetryUnit;
+use super::wiring::{Meaning, RetryUnit, When, Wiring};
 use crate::domain::{Fault, FaultKind};
 
 /// Longest message for a caller, in characters.
@@ -17,6 +18,11 @@ const LONGEST: usize = 300;
 
 /// Longest wait that a provider may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The headers that say when to come back whatever the provider: the one of RFC 9110, and before it its more exact
+/// companion.
+const RETRY_AFTER: [(&str, RetryUnit); 2] =
+    [("retry-after-ms", RetryUnit::Milliseconds), ("retry-after", RetryUnit::Seconds)];
 
 /// The connection failed. `left` is true if anything of the call had left this machine.
 pub(super) fn of_transport(provider: &Provider, error: reqwest::Error, left: bool) -> Fault {
@@ -35,10 +41,13 @@ pub(super) fn too_late(seconds: u64) -> Fault {
 }
 
 /// An answer with a status that is no success.
-pub(super) fn of_status(provider: &Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
-    let said = serde_json::from_slice(body).ok().and_then(|value| Said::of(&value));
-    let errors = &provider.record.errors;
-    let kind = match (said.as_ref().and_then(|said| said.kind(provider)), status) {
+pub(super) fn of_status(provider: &Provider, wiring: &Wiring, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
+    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let said = Said::of(wiring, &value);
+    let errors = &wiring.errors;
+    let sign = sign(wiring, status, headers, &value);
+    let known = sign.map(|sign| sign.means.kind()).or_else(|| said.as_ref().and_then(|said| said.kind(wiring)));
+    let kind = match (known, status) {
         (Some(kind), _) => kind,
         (None, 429) => FaultKind::Throttled,
         // The account, the address or the model: nothing that the caller can mend, and another may serve.
@@ -59,20 +68,86 @@ pub(super) fn of_status(provider: &Provider, status: u16, headers: &HeaderMap, b
     let message = if message.is_empty() { format!("it answered with status {status}") } else { message };
     let mut fault = Fault::new(kind, message);
     fault.status = Some(status);
-    fault.retry_after = retry_after(provider, headers);
+    fault.retry_after = retry_after(provider, wiring, headers, &value);
+    fault.should_retry = super::rate::should_retry(headers);
     if let Some(said) = said {
         said.label(provider, &mut fault);
     }
     fault
 }
 
+/// What an answer that looks like a success says against it, if its wiring knows such a sign. `true` beside it if it
+/// is billed all the same.
+pub(super) fn of_sign(
+    provider: &Provider,
+    wiring: &Wiring,
+    status: u16,
+    headers: &HeaderMap,
+    value: &Value,
+) -> Option<(Fault, bool)> {
+    let sign = sign(wiring, status, headers, value)?;
+    let said = Said::of(wiring, value);
+    let message = said.as_ref().and_then(|said| said.message.as_deref()).map(|message| clean(provider, message));
+    let message = message.filter(|message| !message.is_empty()).unwrap_or_else(|| {
+        match sign.means {
+            Meaning::Refused => "the content policy withheld the picture",
+            Meaning::Denied => "this account cannot be used for it",
+            Meaning::Throttled => "there were too many requests",
+            Meaning::Rejected => "it did not take the request",
+            Meaning::Failed | Meaning::Unknown => "it could not make the picture",
+        }
+        .to_owned()
+    });
+    let mut fault = Fault::new(sign.means.kind(), message);
+    fault.retry_after = retry_after(provider, wiring, headers, value);
+    if let Some(said) = said {
+        said.label(provider, &mut fault);
+    }
+    Some((fault, sign.billed))
+}
+
+/// The first sign of the wiring that an answer bears.
+fn sign<'a>(wiring: &'a Wiring, status: u16, headers: &HeaderMap, value: &Value) -> Option<&'a When> {
+    wiring.errors.when.iter().find(|sign| {
+        if !sign.status.is_empty() && !sign.status.contains(&status) {
+            return false;
+        }
+        let in_header = sign.header.as_ref().map(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+        let values: Vec<Value> = match (in_header, &sign.at) {
+            (Some(header), _) => header.map(Value::from).into_iter().collect(),
+            (None, Some(place)) => pointer::all(value, place).into_iter().filter(|v| !v.is_null()).cloned().collect(),
+            (None, None) => return !sign.status.is_empty(),
+        };
+        values.iter().any(|value| {
+            let text = || value.as_str().unwrap_or_default().to_lowercase();
+            (sign.is.is_empty() || sign.is.contains(value))
+                && !sign.not.contains(value)
+                && (sign.contains.is_empty()
+                    || sign.contains.iter().any(|piece| text().contains(&piece.to_lowercase())))
+        })
+    })
+}
+
+impl Meaning {
+    fn kind(self) -> FaultKind {
+        match self {
+            Meaning::Refused => FaultKind::Refused,
+            Meaning::Denied => FaultKind::Denied,
+            Meaning::Throttled => FaultKind::Throttled,
+            Meaning::Rejected => FaultKind::Rejected,
+            Meaning::Failed => FaultKind::Failed,
+            Meaning::Unknown => FaultKind::Unknown,
+        }
+    }
+}
+
 /// An error object in the place of a result, after a status of success. What the record does not know by its code
 /// becomes `otherwise`.
-pub(super) fn of_object(provider: &Provider, value: &Value, otherwise: FaultKind) -> Fault {
-    let Some(said) = Said::of(value) else { return Fault::new(otherwise, "it reported an error") };
+pub(super) fn of_object(provider: &Provider, wiring: &Wiring, value: &Value, otherwise: FaultKind) -> Fault {
+    let Some(said) = Said::of(wiring, value) else { return Fault::new(otherwise, "it reported an error") };
     let message = said.message.as_deref().map(|message| clean(provider, message)).unwrap_or_default();
     let message = if message.is_empty() { "it reported an error".to_owned() } else { message };
-    let mut fault = Fault::new(said.kind(provider).unwrap_or(otherwise), message);
+    let mut fault = Fault::new(said.kind(wiring).unwrap_or(otherwise), message);
     said.label(provider, &mut fault);
     fault
 }
@@ -88,7 +163,20 @@ struct Said {
 }
 
 impl Said {
-    fn of(value: &Value) -> Option<Said> {
+    fn of(wiring: &Wiring, value: &Value) -> Option<Said> {
+        let at = |places: &[String]| places.iter().find_map(|place| pointer::text(value, place));
+        let (message, code) = (at(&wiring.errors.message), at(&wiring.errors.code));
+        if message.is_none() && code.is_none() {
+            return Said::of_usual(value);
+        }
+        let usual = Said::of_usual(value).unwrap_or_default();
+        Some(Said { message: message.or(usual.message), code: code.or(usual.code), ..usual })
+    }
+
+    /// Where errors usually are.
+    fn of_usual(value: &Value) -> Option<Said> {
+        // Some wrap the object into a list.
+        let value = value.get(0).unwrap_or(value);
         let text = |value: &Value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -114,14 +202,22 @@ impl Said {
             let param = first.get("loc").and_then(Value::as_array).and_then(|path| path.last()).and_then(text);
             return Some(Said { message, param, ..Said::default() });
         }
+        let listed = value.get("errors").and_then(|errors| errors.get(0));
+        if let Some(first) = listed {
+            return Some(Said {
+                message: text(first).or_else(|| at(first, "message")),
+                code: at(value, "name").or_else(|| at(first, "code")),
+                ..Said::default()
+            });
+        }
         let message = at(value, "message")?;
         Some(Said { message: Some(message), code: at(value, "code"), class: at(value, "type"), ..Said::default() })
     }
 
     /// What the record says of the codes in this. The type is too broad to count beside a code: one type covers
     /// refusals and mistakes of the caller.
-    fn kind(&self, provider: &Provider) -> Option<FaultKind> {
-        let errors = &provider.record.errors;
+    fn kind(&self, wiring: &Wiring) -> Option<FaultKind> {
+        let errors = &wiring.errors;
         let codes = [self.code.as_ref().or(self.class.as_ref()), self.inner_code.as_ref()];
         let any = |list: &[String]| codes.into_iter().flatten().any(|code| list.contains(code));
         if any(&errors.refused) {
@@ -143,7 +239,7 @@ impl Said {
 }
 
 /// A provider's text as a caller may read it: one line, not long, without the secret and the address.
-fn clean(provider: &Provider, text: &str) -> String {
+pub(super) fn clean(provider: &Provider, text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     if line.starts_with('<') {
         // A page, or a piece of one.
@@ -174,19 +270,30 @@ fn clean(provider: &Provider, text: &str) -> String {
     line
 }
 
-/// When to come back, by the first header of the record that says it.
-fn retry_after(provider: &Provider, headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    provider.record.wire.retry_after.iter().find_map(|source| {
-        let value = text(&source.header)?;
+/// When to come back, by the first place of the wiring that says it, or else by the headers that everybody understands.
+fn retry_after(provider: &Provider, wiring: &Wiring, headers: &HeaderMap, body: &Value) -> Option<Duration> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let of_record = wiring.wire.retry_after.iter().map(|source| {
+        let in_body = || source.at.as_ref().and_then(|place| pointer::text(body, place));
+        (source.header.as_deref().and_then(header).map(str::to_owned).or_else(in_body), source.unit)
+    });
+    let of_everybody = RETRY_AFTER.into_iter().map(|(name, unit)| (header(name).map(str::to_owned), unit));
+    of_record.chain(of_everybody).find_map(|(value, unit)| {
+        let value = value?;
         let number = value.parse::<f64>().ok();
-        let wait = match (source.unit, number) {
+        let wait = match (unit, number) {
             (RetryUnit::Milliseconds, number) => Duration::try_from_secs_f64(number? / 1000.0).ok()?,
-            (RetryUnit::Seconds, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok()?,
+            (RetryUnit::Duration | RetryUnit::Text, None) => {
+                let from = value.find(|c: char| c.is_ascii_digit())?;
+                let digits = value.get(from..)?;
+                let to = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+                Duration::try_from_secs_f64(digits.get(..to)?.trim_end_matches('.').parse().ok()?).ok()?
+            }
+            (_, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok()?,
             (RetryUnit::Seconds, None) => {
-                let until = http_date(value)?;
+                let until = http_date(&value)?;
                 // By the provider's own clock, which may not be ours.
-                let now = text(DATE.as_str()).and_then(http_date).unwrap_or_else(|| provider.clock.now());
+                let now = header(DATE.as_str()).and_then(http_date).unwrap_or_else(|| provider.clock.now());
                 Duration::from_millis(u64::try_from(until.saturating_sub(now)).unwrap_or(0))
             }
         };

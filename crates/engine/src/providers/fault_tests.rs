@@ -13,7 +13,9 @@ fn with(status: u16, pairs: &[(&str, &str)], body: &str) -> Fault {
         let name: reqwest::header::HeaderName = name.parse().unwrap();
         headers.insert(name, value.parse().unwrap());
     }
-    of_status(&provider("openai", "http://images.internal:8123/v1", ""), status, &headers, body.as_bytes())
+    let provider = provider("openai", "http://images.internal:8123/v1", "");
+    let wiring = &provider.models()[0].wiring;
+    of_status(&provider, wiring, status, &headers, body.as_bytes())
 }
 
 fn error(code: &str) -> Value {

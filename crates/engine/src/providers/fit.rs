@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::model::{Model, Ratio, Sizes};
+use super::wiring::Field;
 use crate::domain::request::Decimal;
 use crate::domain::target::{LONGEST_EDGE, MOST_ENLARGED, is_enough};
 use crate::domain::{Form, Format, ImageRequest, Operation, Size, Target};
@@ -121,15 +122,17 @@ impl Model {
                 format!("{} cannot {}; it can {}", self.id, request.operation.name(), can.join(" and ")),
             ));
         }
-        if request.template.is_some() && request.operation != Operation::Render {
+        let renders = request.operation == Operation::Render || self.wiring.place(Field::Data).is_some();
+        if request.template.is_some() && !renders {
             return Err(unsupported("template", format!("{} does not render templates", self.id)));
         }
         Ok(())
     }
 
     fn check_prompt(&self, request: &ImageRequest) -> Result<(), Misfit> {
-        if request.operation != Operation::Render && request.prompt.trim().is_empty() {
-            return Err(misfit("prompt", "missing_required_parameter", "prompt is missing or empty".to_owned()));
+        let is_needed = request.operation != Operation::Render && !self.prompt_optional;
+        if is_needed && request.prompt.trim().is_empty() {
+            return Err(invalid("prompt", "Invalid 'prompt': it must not be empty.".to_owned()));
         }
         if let Some(most) = self.max_prompt_chars {
             let length = request.prompt.chars().count();

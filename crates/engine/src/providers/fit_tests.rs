@@ -68,7 +68,7 @@ fn what_does_not_fit_is_named_with_what_does() {
     let two = model("openai", "gpt-image-2");
     let cases: Vec<(&Model, ImageRequest, &str, &str)> = vec![
         (&two, ImageRequest { prompt: "x".repeat(32_001), ..plain() }, "prompt", "32001 characters"),
-        (&two, ImageRequest { prompt: String::new(), ..plain() }, "prompt", "missing"),
+        (&two, ImageRequest { prompt: String::new(), ..plain() }, "prompt", "must not be empty"),
         (&two, ImageRequest { size: at(4097, 2048), ..plain() }, "size", "at most 4096"),
         (&two, ImageRequest { size: at(8000, 8000), ..plain() }, "size", "8294400"),
         (&old, ImageRequest { size: at(3100, 1000), ..plain() }, "size", "more than 2 times"),

@@ -68,7 +68,8 @@ pub enum LiftError {
 /// A body that is being read.
 #[derive(Debug)]
 pub struct Lift {
-    keys: &'static [&'static str],
+    /// The keys whose strings are lifted; without them, whatever begins as a picture does.
+    keys: Option<&'static [&'static str]>,
     limits: Limits,
     mark: String,
     skeleton: Vec<u8>,
@@ -105,10 +106,15 @@ impl Lift {
     /// A reader that lifts the strings under `keys`. `length` is the size of the body and `expected` the number of
     /// its pictures, as far as they are known; both only spare allocations.
     pub fn new(keys: &'static [&'static str], limits: Limits, length: Option<usize>, expected: usize) -> Self {
+        Lift { keys: Some(keys), ..Lift::pictures(limits, length, expected) }
+    }
+
+    /// A reader that lifts every long string that begins as a picture does in base64, wherever it stands.
+    pub fn pictures(limits: Limits, length: Option<usize>, expected: usize) -> Self {
         let random = || RandomState::new().build_hasher().finish();
         let (high, low) = (random(), random());
         Lift {
-            keys,
+            keys: None,
             limits,
             mark: format!("lifted:{high:016x}{low:016x}:"),
             skeleton: Vec::with_capacity(2 * SHORT),
@@ -187,12 +193,13 @@ impl Lift {
 
     /// True if the string that begins at `start` is the value of one of the keys.
     fn follows_key(&self, start: usize) -> bool {
+        let Some(keys) = self.keys else { return true };
         let before = self.skeleton.get(..start).unwrap_or_default().trim_ascii_end();
         let Some(before) = before.strip_suffix(b":") else { return false };
         let quoted = self.skeleton.get(self.last.clone()).unwrap_or_default();
         let name = quoted.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
         before.trim_ascii_end().len() == self.last.end
-            && name.is_some_and(|name| self.keys.iter().any(|key| key.as_bytes() == name))
+            && name.is_some_and(|name| keys.iter().any(|key| key.as_bytes() == name))
     }
 
     fn text<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], LiftError> {
@@ -214,6 +221,10 @@ impl Lift {
             self.last = start..self.skeleton.len();
             self.state = State::Plain;
         } else if liftable && self.skeleton.len() - start > SHORT + 1 {
+            if self.keys.is_none() && !begins_as_picture(self.skeleton.get(start + 1..).unwrap_or_default()) {
+                self.state = State::Text { start, liftable: false, escaped };
+                return Ok(rest);
+            }
             self.open_picture(start)?;
         } else {
             self.state = State::Text { start, liftable, escaped };
@@ -267,6 +278,18 @@ fn decode(text: &str) -> Result<Bytes, LiftError> {
     let mut decoder = Decoder::new(content.len() / 4 * 3 + 3, usize::MAX);
     decoder.push(content)?;
     decoder.finish()
+}
+
+/// True if the text of a JSON string begins as the base64 of a PNG, a JPEG, a WebP, a GIF or an AVIF does.
+fn begins_as_picture(text: &[u8]) -> bool {
+    let head = without_prefix(text.get(..PREFIX).unwrap_or(text)).unwrap_or_default();
+    let head: Vec<u8> = head.iter().take(32).copied().filter(|byte| *byte != b'\\').collect();
+    head.starts_with(b"iVBORw0KGgo")
+        || head.starts_with(b"/9j/")
+        || head.starts_with(b"UklGR")
+        || head.starts_with(b"R0lGOD")
+        // Four bytes of length, then `ftyp`.
+        || (head.starts_with(b"AAAA") && head.get(5..10) == Some(b"mZ0eX"))
 }
 
 /// `text` without a `data:…;base64,` at its beginning.

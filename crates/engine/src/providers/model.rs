@@ -1,6 +1,7 @@
 //! What a model is, can do and costs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 pub use super::sizes::{Ratio, RatioSizes, SizeRule, Sizes};
+use super::wiring::Wiring;
 use crate::domain::request::Decimal;
 use crate::domain::{Format, Generated, ImageRequest, Operation, Price, Size};
 use crate::pricing::{Prices, Wanted};
@@ -24,6 +26,15 @@ pub struct Model {
     /// Other names that mean this model.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// What `{model}` stands for in paths, if not for the id.
+    pub path: Option<String>,
+    /// The dialect of the record that it is spoken to in, if not the record's own.
+    pub dialect: Option<String>,
+    /// The graph that it executes, in the server's API format; for `comfy-graph` only.
+    pub graph: Option<String>,
+    /// How one speaks to it: put together from the record when that is parsed.
+    #[serde(skip)]
+    pub wiring: Arc<Wiring>,
     /// Where it is in its life.
     #[serde(default)]
     pub status: Status,
@@ -33,6 +44,9 @@ pub struct Model {
     pub operations: Vec<Operation>,
     /// The longest prompt, in characters.
     pub max_prompt_chars: Option<u32>,
+    /// True if it needs no prompt, because something else says what is drawn.
+    #[serde(default)]
+    pub prompt_optional: bool,
     /// The sizes that it can make.
     #[serde(default)]
     pub sizes: Sizes,
@@ -201,7 +215,7 @@ impl Model {
     /// What is left to the model (`size = auto`, `quality = auto`) counts as the dearest that it may choose.
     pub fn expected(&self, request: &ImageRequest, n: u32, partials: u8) -> Price {
         match &self.prices {
-            Some(prices) => prices.expected(&self.wanted(request, n, partials)),
+            Some(prices) => prices.expected(&self.wanted(request, &areas(request), n, partials)),
             None => Price::Unknown,
         }
     }
@@ -209,7 +223,7 @@ impl Model {
     /// What a call did cost; see [`Prices::billed`] for what counts as evidence.
     pub fn billed(&self, request: &ImageRequest, n: u32, partials: u8, generated: &Generated) -> Price {
         match (&self.prices, generated.billed) {
-            (Some(prices), _) => prices.billed(&self.wanted(request, n, partials), generated),
+            (Some(prices), _) => prices.billed(&self.wanted(request, &areas(request), n, partials), generated),
             (None, Some(usd)) => Price::Known(usd),
             (None, None) => Price::Unknown,
         }
@@ -222,6 +236,11 @@ impl Model {
         Some(Duration::from_secs(u64::from(*seconds)))
     }
 
+    /// How long a job can be asked for after it has ended.
+    pub fn keeps_jobs(&self) -> Duration {
+        Duration::from_secs(u64::from(self.wiring.job.keep_s.unwrap_or(3600)))
+    }
+
     /// The title, or the id where there is none.
     pub fn title(&self) -> &str {
         if self.title.is_empty() { &self.id } else { &self.title }
@@ -232,7 +251,13 @@ impl Model {
         self.defaults.get(field).and_then(serde_json::Value::as_str).filter(|value| *value != "auto")
     }
 
-    fn wanted<'a>(&'a self, request: &'a ImageRequest, n: u32, partials: u8) -> Wanted<'a> {
+    /// The steps of a request that does not name them; where nobody knows, the most that can be asked for.
+    fn default_steps(&self) -> Option<u32> {
+        let default = self.defaults.get("steps").and_then(serde_json::Value::as_u64);
+        default.and_then(|steps| u32::try_from(steps).ok()).or(self.steps.map(|steps| steps.max))
+    }
+
+    fn wanted<'a>(&'a self, request: &'a ImageRequest, inputs: &'a [u64], n: u32, partials: u8) -> Wanted<'a> {
         let default_size = || self.default_text("size").and_then(|size| size.parse().ok()).unwrap_or(Size::Auto);
         let negative = request.negative_prompt.as_deref().map_or(0, str::len);
         Wanted {
@@ -240,9 +265,16 @@ impl Model {
             quality: request.quality.as_deref().or_else(|| self.default_text("quality")),
             output_format: request.output_format,
             text_bytes: request.prompt.len() + negative,
-            inputs: request.inputs.len() + usize::from(request.mask.is_some()),
+            inputs,
+            steps: request.steps.or_else(|| self.default_steps()),
             n,
             partials,
         }
     }
+}
+
+/// The areas of the pictures that a request sends, in pixels, the mask included.
+fn areas(request: &ImageRequest) -> Vec<u64> {
+    let pictures = request.inputs.iter().chain(&request.mask);
+    pictures.map(|input| u64::from(input.picture.width) * u64::from(input.picture.height)).collect()
 }

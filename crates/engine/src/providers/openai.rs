@@ -1,15 +1,15 @@
 //! The shape of the OpenAI Images API, as its inventor and many others serve it.
 
-use super::answer::{self, Answer};
-use super::call::{self, Reply};
+use super::answer::Answer;
+use super::call::Reply;
+use super::exchange::{self, unreadable};
 use super::fault;
-use super::lift::{Lift, LiftError, Limits};
+use super::lift::{Lift, Limits};
 use super::provider::{Job, Provider};
-use super::record::Field;
 use super::sse::{Sse, Token};
 use super::watch::Watch;
-use super::{body, download};
-use crate::domain::{Fault, FaultKind, Generated, Operation, Progress};
+use super::wiring::Field;
+use crate::domain::{Fault, FaultKind, Generated, Progress};
 
 /// Where pictures are, in answers and in events.
 const PICTURES: &[&str] = &["b64_json"];
@@ -18,49 +18,30 @@ const PICTURES: &[&str] = &["b64_json"];
 const LONGEST_ERROR: usize = 64 << 10;
 
 pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
-    let wire = &provider.record.wire;
-    let edits = job.request.operation == Operation::Edit;
-    let path = if edits { &wire.edit } else { &wire.generate };
-    let Some(path) = path else {
-        return Err(Fault::new(FaultKind::Rejected, format!("it cannot {}", job.request.operation.name())));
-    };
-    let fields = body::fields(provider, job, partials(provider, job));
-    let mut reply = if edits {
-        let form = body::form(&provider.record, job, fields)?;
-        call::post(provider, job, path, |request| request.multipart(form)).await?
-    } else {
-        let json = serde_json::Value::Object(fields).to_string();
-        let typed = |request: reqwest::RequestBuilder| request.header("content-type", "application/json").body(json);
-        call::post(provider, job, path, typed).await?
-    };
+    // Who streams from a model that shows unfinished pictures expects nothing else.
+    if job.model.partial_images == 0 {
+        watch.progress(Progress::Running { percent: None });
+    }
+    let mut reply = exchange::send(provider, job, partials(job), None).await?;
     if !reply.is_success() {
         let body = reply.head_of_body(provider, LONGEST_ERROR).await;
-        return Err(fault::of_status(provider, reply.status(), reply.headers(), &body));
+        return Err(fault::of_status(provider, &job.model.wiring, reply.status(), reply.headers(), &body));
     }
     let mut answer = match reply.media_type().as_str() {
         "text/event-stream" => stream(provider, job, &mut reply, watch).await?,
         "text/html" => return Err(Fault::new(FaultKind::BadAnswer, "it answered with a page instead of a picture")),
         _ => whole(provider, job, &mut reply).await?,
     };
-    answer.billed = answer::stated_cost(provider, reply.headers());
+    answer.note_costs(job, &serde_json::Value::Null, Some(reply.headers()));
     drop(reply);
-    let links = std::mem::take(&mut answer.links);
-    for link in &links {
-        match download::fetch(provider, link).await {
-            Ok(picture) => answer.pictures.push(picture),
-            Err(message) => return Err(answer.unusable(job, message)),
-        }
-    }
-    if let Some(largest) = answer.pictures.iter().map(bytes::Bytes::len).max() {
-        provider.typical.note(largest);
-    }
-    answer.generated(provider, job)
+    exchange::conclude(provider, job, answer).await
 }
 
 /// How many unfinished pictures to stream, if any can be.
-fn partials(provider: &Provider, job: &Job<'_>) -> Option<u8> {
-    let named = |field| provider.record.wire_name(field).is_some();
-    let can = provider.record.wire.streaming && named(Field::Stream) && named(Field::PartialImages);
+fn partials(job: &Job<'_>) -> Option<u8> {
+    let wiring = &job.model.wiring;
+    let named = |field| wiring.place(field).is_some();
+    let can = wiring.wire.streaming && named(Field::Stream) && named(Field::PartialImages);
     job.partials.map(|partials| partials.min(job.model.partial_images)).filter(|partials| can && *partials > 0)
 }
 
@@ -137,7 +118,7 @@ impl Events<'_> {
         if kind == "error" || lifted.value.get("error").is_some_and(|error| !error.is_null()) {
             // The call had been accepted, and unfinished pictures may be billed: without a code that settles it,
             // nobody knows.
-            return Err(fault::of_object(self.provider, &lifted.value, FaultKind::Unknown));
+            return Err(fault::of_object(self.provider, &self.job.model.wiring, &lifted.value, FaultKind::Unknown));
         }
         let picture = lifted.value.get("b64_json").and_then(|value| lifted.picture(value)).transpose();
         if kind.ends_with(".partial_image") {
@@ -158,18 +139,6 @@ impl Events<'_> {
         }
         Ok(())
     }
-}
-
-/// The body of a success cannot be read. Whatever it was, it may have been billed.
-fn unreadable(error: LiftError) -> Fault {
-    let kind = match error {
-        LiftError::Truncated | LiftError::NotJson => FaultKind::Unknown,
-        LiftError::NotBase64
-        | LiftError::PictureTooLarge
-        | LiftError::TooManyPictures
-        | LiftError::SkeletonTooLarge => FaultKind::BadAnswer,
-    };
-    Fault::new(kind, error.to_string())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use base64_simd::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::Operation;
 use crate::domain::{Format, ImageRequest, Price, Size, Usage, Usd};
 use crate::providers::testing::{self, KEY, Server, input, provider, sandbox, typed};
 

@@ -10,13 +10,16 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::Value;
 
+use super::auth::Credentials;
 use super::fit::{Fitted, Misfit};
 use super::model::{Model, Status};
+use super::rate::Heard;
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
-use super::{openai, sandbox};
+use super::webhook::{Delivery, Unverified, Verifier};
+use super::{comfy, exchange, openai, poll, vars};
 use crate::clock::Clock;
-use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
@@ -35,10 +38,16 @@ pub struct Provider {
     /// What models are like that are not in `models`, if such are served.
     pub(super) open: Option<Arc<Model>>,
     pub(super) base: Option<Url>,
+    /// What stands for the placeholders of the record.
+    pub(super) vars: BTreeMap<String, String>,
     pub(super) key: Option<Secret>,
+    pub(super) credentials: Credentials,
+    pub(super) webhook: Option<Verifier>,
+    pub(super) webhook_secret: Option<Secret>,
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
+    pub(super) heard: Heard,
 }
 
 /// How large this provider's pictures are, by the last one: where an answer does not state its length, its buffer
@@ -190,7 +199,9 @@ impl Provider {
         match self.record.shape {
             // Boxed, because each of them holds a whole HTTP exchange.
             Shape::OpenaiImages => Box::pin(openai::submit(self, job, watch)).await,
-            Shape::Sandbox => Box::pin(sandbox::submit(self, job)).await,
+            Shape::Exchange => Box::pin(exchange::submit(self, job, watch)).await,
+            Shape::SubmitPoll => Box::pin(poll::submit(self, job, watch)).await,
+            Shape::ComfyGraph => Box::pin(comfy::submit(self, job, watch)).await,
             Shape::Template => {
                 Err(Fault::new(FaultKind::Rejected, "templates are rendered in this process, not submitted"))
             }
@@ -203,12 +214,40 @@ impl Provider {
     /// # Errors
     /// As for [`Provider::submit`]; a shape without jobs has nothing to ask for.
     pub async fn resume(&self, job: &Job<'_>, ticket: &Ticket, watch: &dyn Watch) -> Result<Generated, Fault> {
-        let _ = (job, ticket, watch);
         match self.record.shape {
-            Shape::OpenaiImages | Shape::Sandbox | Shape::Template => {
+            Shape::SubmitPoll => Box::pin(poll::resume(self, job, ticket, watch)).await,
+            Shape::ComfyGraph => Box::pin(comfy::resume(self, job, ticket, watch)).await,
+            Shape::OpenaiImages | Shape::Exchange | Shape::Template => {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
+    }
+
+    /// What the last answers said of the account's limits, and when the call was sent that was told so; each piece
+    /// of news once.
+    pub fn rate_news(&self) -> Option<(tokio::time::Instant, RateNews)> {
+        self.heard.take()
+    }
+
+    /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an
+    /// account's own secret goes before it.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub async fn verify(&self, delivery: Delivery<'_>, told: Option<&Secret>) -> Result<(), Unverified> {
+        let verifier = self.webhook.as_ref().ok_or(Unverified::Unexpected)?;
+        let secret = self.webhook_secret.as_ref().or(told);
+        verifier.verify(delivery, secret, self.clock.now(), &self.clients).await
+    }
+
+    /// `text` with the record's vars filled in.
+    pub(super) fn expand(&self, text: &str) -> String {
+        vars::expand(text, &self.vars)
+    }
+
+    /// The address or path in `text` with the record's vars filled in.
+    pub(super) fn expand_address(&self, text: &str) -> String {
+        vars::expand_address(text, &self.vars)
     }
 
     fn today(&self) -> jiff::civil::Date {

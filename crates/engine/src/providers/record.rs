@@ -4,13 +4,20 @@
 //! its models are, can and cost. The shapes in this folder execute records; none of them knows a provider.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use super::auth::{Auth, Scheme};
 pub use super::check::RecordFault;
 pub use super::model::{Bounds, Model, RangeOf, SizeRule, Sizes, Status};
+pub use super::vars::Var;
+pub use super::webhook::Webhook;
+use super::wiring::{Billing, Cost, Errors, Field, JobRules, Place, ResultRules, UsageRules, Wire, Wiring};
+use crate::pricing::Certainty;
 
 /// A parsed and checked provider record.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -22,11 +29,22 @@ pub struct Record {
     pub title: String,
     /// The engine that speaks to it.
     pub shape: Shape,
+    /// Where its API is described.
+    pub docs: Option<String>,
+    /// The day on which that was read, `YYYY-MM-DD`.
+    #[schemars(with = "Option<String>")]
+    pub as_of: Option<Date>,
+    /// How sure the facts about the wire are.
+    #[serde(default = "recalled")]
+    pub certainty: Certainty,
     /// True if its pictures are simulated. Then every answer says so.
     #[serde(default)]
     pub simulated: bool,
     /// Base address without a slash at its end. Left out where only the operator can know it.
     pub base_url: Option<String>,
+    /// What the operator fills into addresses, paths and headers, where they hold `{name}`.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Var>,
     /// How calls are authenticated.
     #[serde(default)]
     pub auth: Auth,
@@ -36,15 +54,41 @@ pub struct Record {
     /// Paths and habits of the wire.
     #[serde(default)]
     pub wire: Wire,
-    /// Wire names of the canonical fields. A field without one cannot be sent.
+    /// Where the canonical fields are written. A field without a place cannot be sent.
     #[serde(default)]
-    pub fields: BTreeMap<Field, String>,
-    /// Fields that are sent with every call as they stand here.
+    pub fields: BTreeMap<Field, Place>,
+    /// What is written into every body as it stands here, by its place.
     #[serde(default)]
     pub constants: BTreeMap<String, Value>,
+    /// What is written into the body of an edit beside that.
+    #[serde(default)]
+    pub edit_constants: BTreeMap<String, Value>,
+    /// Where pictures are in an answer.
+    #[serde(default)]
+    pub result: ResultRules,
+    /// Where tokens are counted in an answer.
+    #[serde(default)]
+    pub usage: UsageRules,
+    /// Where an answer says what it cost.
+    pub cost: Option<Cost>,
+    /// How to ask for a job that was accepted.
+    #[serde(default)]
+    pub job: JobRules,
+    /// What is billed although no picture comes.
+    #[serde(default)]
+    pub billing: Billing,
     /// What its errors mean for money and for other candidates.
     #[serde(default)]
     pub errors: Errors,
+    /// How one speaks to models that differ: each is merged over the tables above, and an empty text takes a
+    /// field away.
+    #[serde(default)]
+    pub dialects: BTreeMap<String, Wiring>,
+    /// Limits of a new account, where they are published. What an operator says goes before.
+    #[serde(default)]
+    pub limits: AccountLimits,
+    /// How it calls back when a job has ended.
+    pub webhook: Option<Webhook>,
     /// Where pictures may be fetched from, if it answers with addresses.
     #[serde(default)]
     pub download: Download,
@@ -62,6 +106,10 @@ const fn default_timeout_s() -> u32 {
     300
 }
 
+const fn recalled() -> Certainty {
+    Certainty::Recalled
+}
+
 /// The engine that executes a record. Generic: a shape is a way to speak, not a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -69,8 +117,12 @@ const fn default_timeout_s() -> u32 {
 pub enum Shape {
     /// The OpenAI Images API: JSON in, `data[].b64_json` or `data[].url` out, edits as multipart, SSE.
     OpenaiImages,
-    /// The simulated provider's own API: JSON in, the picture as the body out.
-    Sandbox,
+    /// One request, answered with the picture: JSON or a form in, JSON or bytes out.
+    Exchange,
+    /// A request that is answered with a job, which is asked for until it has ended.
+    SubmitPoll,
+    /// A graph of nodes that is executed, with news over a websocket.
+    ComfyGraph,
     /// Rendered in this process from a template; nothing is called.
     Template,
 }
@@ -80,7 +132,9 @@ impl Shape {
     pub const fn name(self) -> &'static str {
         match self {
             Shape::OpenaiImages => "openai-images",
-            Shape::Sandbox => "sandbox",
+            Shape::Exchange => "exchange",
+            Shape::SubmitPoll => "submit-poll",
+            Shape::ComfyGraph => "comfy-graph",
             Shape::Template => "template",
         }
     }
@@ -89,163 +143,6 @@ impl Shape {
     pub const fn is_remote(self) -> bool {
         !matches!(self, Shape::Template)
     }
-}
-
-/// How calls are authenticated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// Where the key goes.
-    pub scheme: Scheme,
-    /// The environment variable that the key is looked for in.
-    pub env: Option<String>,
-    /// The header that carries the key; only for `scheme = "header"`.
-    pub header: Option<String>,
-    /// True if it can be called without a key as well.
-    pub optional: bool,
-}
-
-/// Where the key goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// `Authorization: Bearer KEY`.
-    Bearer,
-    /// A header of its own.
-    Header,
-    /// There is no key.
-    #[default]
-    None,
-}
-
-/// Paths and habits of the wire.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Wire {
-    /// Path for generating, appended to the base address.
-    pub generate: Option<String>,
-    /// Path for editing, appended to the base address.
-    pub edit: Option<String>,
-    /// True if unfinished pictures can be streamed as server-sent events.
-    pub streaming: bool,
-    /// How finished pictures come.
-    pub result: ResultKind,
-    /// The header that carries the attempt's identifier.
-    pub attempt_header: Option<String>,
-    /// The response header that states what the call cost, in decimal US dollars.
-    pub cost_header: Option<String>,
-    /// Headers that say when to come back, the most exact first.
-    pub retry_after: Vec<RetryAfter>,
-}
-
-/// How finished pictures come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ResultKind {
-    /// In the answer, as base64. An address in the answer is not followed.
-    #[default]
-    B64,
-    /// As addresses, or in the answer: whatever comes.
-    Any,
-    /// The body of the answer is the picture.
-    Bytes,
-}
-
-/// A header that says when to come back.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryAfter {
-    /// Its name.
-    pub header: String,
-    /// What its number counts.
-    pub unit: RetryUnit,
-}
-
-/// What the number in a header counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-pub enum RetryUnit {
-    /// Milliseconds.
-    #[serde(rename = "ms")]
-    Milliseconds,
-    /// Seconds, or an HTTP date.
-    #[serde(rename = "s")]
-    Seconds,
-}
-
-/// The canonical fields that have names on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the field of the same name of the request, the job or the call")]
-pub enum Field {
-    Model,
-    Prompt,
-    N,
-    Size,
-    Width,
-    Height,
-    Quality,
-    Background,
-    OutputFormat,
-    OutputCompression,
-    Style,
-    Moderation,
-    InputFidelity,
-    Seed,
-    Steps,
-    Guidance,
-    NegativePrompt,
-    Image,
-    Mask,
-    User,
-    Stream,
-    PartialImages,
-}
-
-impl Field {
-    /// The name used in records and in messages to callers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Field::Model => "model",
-            Field::Prompt => "prompt",
-            Field::N => "n",
-            Field::Size => "size",
-            Field::Width => "width",
-            Field::Height => "height",
-            Field::Quality => "quality",
-            Field::Background => "background",
-            Field::OutputFormat => "output_format",
-            Field::OutputCompression => "output_compression",
-            Field::Style => "style",
-            Field::Moderation => "moderation",
-            Field::InputFidelity => "input_fidelity",
-            Field::Seed => "seed",
-            Field::Steps => "steps",
-            Field::Guidance => "guidance",
-            Field::NegativePrompt => "negative_prompt",
-            Field::Image => "image",
-            Field::Mask => "mask",
-            Field::User => "user",
-            Field::Stream => "stream",
-            Field::PartialImages => "partial_images",
-        }
-    }
-}
-
-/// What a provider's errors mean. A code is the error's `code`, or its `type` where it has no code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Errors {
-    /// Codes of a refusal by the content policy.
-    pub refused: Vec<String>,
-    /// Codes that concern the account or the model, not the request: another candidate may serve it.
-    pub denied: Vec<String>,
-    /// Codes of too many requests, where the status does not say so (in streams, for example).
-    pub throttled: Vec<String>,
-    /// Statuses from 500 on that the provider documents as not billed. They count only together with an
-    /// error object: a bare page comes from something in front, which knows nothing of the bill.
-    pub unbilled_statuses: Vec<u16>,
-    /// True if a success without any picture is a refusal.
-    pub empty_is_refusal: bool,
 }
 
 /// Where pictures may be fetched from.
@@ -258,24 +155,88 @@ pub struct Download {
     pub lifetime_s: Option<u32>,
 }
 
+/// Limits of a new account, where the provider publishes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountLimits {
+    /// Calls started per second.
+    pub requests_per_second: Option<u32>,
+    /// Calls started per minute.
+    pub requests_per_minute: Option<u32>,
+    /// Pictures asked for per minute.
+    pub pictures_per_minute: Option<u32>,
+    /// Calls under way at a time.
+    pub concurrent: Option<u32>,
+    /// Pictures under way at a time.
+    pub concurrent_pictures: Option<u32>,
+}
+
 impl Record {
     /// Parses and checks the record in `text`; `file` is for messages.
     ///
     /// # Errors
     /// The first fault with its place and what to do.
     pub fn parse(text: &str, file: &str) -> Result<Record, RecordFault> {
-        let record: Record = toml::from_str(text).map_err(|error| RecordFault::syntax(file, text, &error))?;
+        let none = || RecordFault::file(file, "it is no record");
+        Record::examine(text, file).map_err(|faults| faults.into_iter().next().unwrap_or_else(none))
+    }
+
+    /// As [`Record::parse`], for people who mend it.
+    ///
+    /// # Errors
+    /// Every fault, each with its place and what to do: those of the grammar, or where there is none, all others.
+    pub fn examine(text: &str, file: &str) -> Result<Record, Vec<RecordFault>> {
+        let mut record = super::check::read(text, file)?;
+        let whole = |error: toml::de::Error| vec![RecordFault::file(file, error.message().replace('\n', "; "))];
+        let tables: toml::Table = toml::from_str(text).map_err(whole)?;
+        record.wire_models(&tables).map_err(whole)?;
         super::check::check(&record, text, file)?;
         Ok(record)
     }
 
-    /// The wire name of a field, if it has one.
-    pub fn wire_name(&self, field: Field) -> Option<&str> {
-        self.fields.get(&field).map(String::as_str)
-    }
-
-    /// True if nothing needs to be configured but, where there is one, the key.
-    pub fn stands_alone(&self) -> bool {
-        !self.shape.is_remote() || self.base_url.is_some()
+    /// Gives each model the wiring of its dialect.
+    fn wire_models(&mut self, tables: &toml::Table) -> Result<(), toml::de::Error> {
+        let mut base: toml::Table =
+            WIRING.iter().filter_map(|key| Some(((*key).to_owned(), tables.get(*key)?.clone()))).collect();
+        if self.shape == Shape::OpenaiImages && self.wire.edit_encoding.is_none() {
+            let wire = base.entry("wire").or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            merge(wire, &toml::Value::Table([("edit_encoding".to_owned(), "form".into())].into_iter().collect()));
+        }
+        let mut wirings = BTreeMap::from([(None, Arc::new(base.clone().try_into::<Wiring>()?))]);
+        for (name, dialect) in tables.get("dialects").and_then(toml::Value::as_table).into_iter().flatten() {
+            let mut merged = toml::Value::Table(base.clone());
+            merge(&mut merged, dialect);
+            wirings.insert(Some(name.clone()), Arc::new(merged.try_into()?));
+        }
+        for model in self.models.iter_mut().chain(&mut self.default_model) {
+            // One that does not exist is told by the check.
+            if let Some(wiring) = wirings.get(&model.dialect) {
+                model.wiring = Arc::clone(wiring);
+            }
+        }
+        Ok(())
     }
 }
+
+/// The tables of a record that a dialect may change.
+const WIRING: [&str; 10] =
+    ["wire", "fields", "constants", "edit_constants", "result", "usage", "cost", "job", "billing", "errors"];
+
+/// Puts `over` over `under`: tables are merged, everything else is replaced.
+fn merge(under: &mut toml::Value, over: &toml::Value) {
+    match (under, over) {
+        (toml::Value::Table(under), toml::Value::Table(over)) => {
+            for (key, value) in over {
+                match under.get_mut(key) {
+                    Some(known) => merge(known, value),
+                    None => drop(under.insert(key.clone(), value.clone())),
+                }
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "wiring_tests.rs"]
+mod tests;

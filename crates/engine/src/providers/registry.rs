@@ -6,60 +6,20 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::auth::{Credentials, Scheme};
+use super::catalogue::Catalogue;
 use super::model::Model;
 use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
-use super::record::{Record, RecordFault, Scheme};
+use super::rate::Heard;
+use super::record::Record;
+use super::vars;
+use super::webhook::Verifier;
 use crate::clock::Clock;
 use crate::net::Clients;
 use crate::pricing::Prices;
 use crate::secret::{Environment, Secret, SecretRef};
 use crate::settings;
-
-/// All known provider records, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Catalogue(BTreeMap<String, Arc<Record>>);
-
-/// The records that the binary carries: the only list of them outside their own files.
-const EMBEDDED: &[(&str, &str)] = &[
-    ("providers/openai.toml", include_str!("../../../../providers/openai.toml")),
-    ("providers/openai-compatible.toml", include_str!("../../../../providers/openai-compatible.toml")),
-    ("providers/sandbox.toml", include_str!("../../../../providers/sandbox.toml")),
-    ("providers/template.toml", include_str!("../../../../providers/template.toml")),
-];
-
-impl Catalogue {
-    /// The records that the binary carries. A test rules out that one of them is wrong; it would be missing.
-    pub fn embedded() -> Catalogue {
-        let mut catalogue = Catalogue::default();
-        for (file, text) in EMBEDDED {
-            if let Err(fault) = catalogue.add(text, file) {
-                tracing::error!(%fault, "a record of the catalogue is wrong, and left out");
-            }
-        }
-        catalogue
-    }
-
-    /// Adds a record, in place of one of the same name. `file` is for messages.
-    ///
-    /// # Errors
-    /// The record is wrong; the catalogue is as before.
-    pub fn add(&mut self, text: &str, file: &str) -> Result<(), RecordFault> {
-        let record = Record::parse(text, file)?;
-        self.0.insert(record.name.clone(), Arc::new(record));
-        Ok(())
-    }
-
-    /// The record of that name.
-    pub fn record(&self, name: &str) -> Option<&Arc<Record>> {
-        self.0.get(name)
-    }
-
-    /// All records, by name.
-    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.0.values()
-    }
-}
 
 /// A candidate of a route, resolved.
 #[derive(Clone, Debug)]
@@ -113,7 +73,7 @@ impl Registry {
         let plain = settings::Provider::default();
         let alone = catalogue
             .records()
-            .filter(|record| !configured.contains_key(&record.name) && enables_itself(record, environment))
+            .filter(|record| !configured.contains_key(&record.name) && record.needs(environment).is_empty())
             .map(|record| (&record.name, &plain));
         for (name, settings) in configured.iter().chain(alone) {
             if settings.enabled == Some(false) {
@@ -239,16 +199,6 @@ impl Registry {
     }
 }
 
-/// True if a record is complete without configuration.
-fn enables_itself(record: &Record, environment: &Environment) -> bool {
-    let key = match (&record.auth.env, record.auth.scheme) {
-        (_, Scheme::None) => true,
-        (Some(env), _) => environment.get(env).is_some(),
-        (None, _) => record.auth.optional,
-    };
-    record.stands_alone() && key
-}
-
 fn provider(
     name: &str,
     settings: &settings::Provider,
@@ -289,10 +239,16 @@ fn provider(
             }
         }
     }
+    let vars = vars::resolve(&record.vars, &settings.vars, environment)?;
+    let key = key_of(&record, settings, environment)?;
     Ok(Provider {
         name: name.to_owned(),
-        base: base_of(&record, settings)?,
-        key: key_of(&record, settings, environment)?,
+        base: base_of(&record, settings, &vars)?,
+        credentials: Credentials::of(&record, key.clone(), &vars)?,
+        key,
+        vars,
+        webhook: record.webhook.as_ref().map(Verifier::of).transpose()?,
+        webhook_secret: record.webhook.as_ref().and_then(|webhook| webhook.secret(environment)),
         limits: settings.limits,
         timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(record.timeout_s))),
         record,
@@ -301,6 +257,7 @@ fn provider(
         clients: clients.clone(),
         clock: clock.clone(),
         typical: Typical::default(),
+        heard: Heard::default(),
     })
 }
 
@@ -318,13 +275,18 @@ fn record_of(name: &str, settings: &settings::Provider, catalogue: &Catalogue) -
     })
 }
 
-fn base_of(record: &Record, settings: &settings::Provider) -> Result<Option<Url>, String> {
+fn base_of(
+    record: &Record,
+    settings: &settings::Provider,
+    vars: &BTreeMap<String, String>,
+) -> Result<Option<Url>, String> {
     if !record.shape.is_remote() {
         return Ok(None);
     }
     let Some(text) = settings.base_url.as_deref().or(record.base_url.as_deref()) else {
         return Err(format!("{} has no fixed address; say base_url = \"http://…\"", record.title));
     };
+    let text = &vars::expand_address(text, vars);
     let url = Url::parse(text.trim_end_matches('/')).map_err(|error| format!("base_url = \"{text}\": {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("base_url = \"{text}\" must begin with https:// or http:// and name a host"));
@@ -351,12 +313,7 @@ fn key_of(record: &Record, settings: &settings::Provider, environment: &Environm
         (None, None) if record.auth.optional => return Ok(None),
         (None, None) => return Err("it needs a key: say api_key = { env = \"NAME\" }".to_owned()),
     };
-    let secret = source.resolve(environment).map_err(|why| format!("it has no key: {why}{hint}"))?;
-    // Caught here, because an HTTP library would refuse it with every call and might print it.
-    if secret.reveal().bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'"' | b'\'')) {
-        return Err("its key has characters that no key has, such as spaces or quotes".to_owned());
-    }
-    Ok(Some(secret))
+    source.resolve(environment).map(Some).map_err(|why| format!("it has no key: {why}{hint}"))
 }
 
 #[cfg(test)]

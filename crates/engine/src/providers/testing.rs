@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 
-use super::registry::{Catalogue, Registry};
+use super::catalogue::Catalogue;
+use super::registry::Registry;
 use super::{Job, Model, Provider};
 use crate::domain::{AttemptId, Digest, Fault, Format, Generated, ImageRequest, InputPicture, Picture, Progress};
 use crate::secret::Environment;
@@ -24,6 +25,16 @@ pub(super) fn provider(record: &str, base_url: &str, settings: &str) -> Arc<Prov
     let variables = [("OPENAI_API_KEY".to_owned(), KEY.to_owned())];
     let environment: Environment = variables.into_iter().collect();
     let registry = Registry::build(&configured, &environment, &Catalogue::embedded()).unwrap();
+    Arc::clone(registry.provider("x").unwrap())
+}
+
+/// The provider `x` by a record of its own, at an address.
+pub(super) fn recorded(record: &str, base_url: &str) -> Arc<Provider> {
+    let mut catalogue = Catalogue::default();
+    catalogue.add(record, "x.toml").unwrap();
+    let settings = settings::Provider { base_url: Some(base_url.to_owned()), ..settings::Provider::default() };
+    let environment: Environment = [("X_KEY".to_owned(), KEY.to_owned())].into_iter().collect();
+    let registry = Registry::build(&[("x".to_owned(), settings)].into(), &environment, &catalogue).unwrap();
     Arc::clone(registry.provider("x").unwrap())
 }
 
@@ -64,7 +75,9 @@ pub(super) fn input(bytes: &'static [u8], width: u32, height: u32) -> InputPictu
 /// A request as the server saw it.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
+    pub method: String,
     pub path: String,
+    pub query: Option<String>,
     pub headers: axum::http::HeaderMap,
     pub body: Bytes,
 }
@@ -103,7 +116,9 @@ impl Server {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-                let seen = Seen { path: parts.uri.path().to_owned(), headers: parts.headers, body };
+                let method = parts.method.to_string();
+                let query = parts.uri.query().map(str::to_owned);
+                let seen = Seen { method, query, path: parts.uri.path().to_owned(), headers: parts.headers, body };
                 let response = answer(&seen);
                 log.lock().unwrap().push(seen);
                 response
@@ -112,6 +127,13 @@ impl Server {
         #[expect(clippy::disallowed_methods, reason = "a test's server is no paid work")]
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Server { url, seen, task }
+    }
+
+    /// Ends it; its port answers nobody any more.
+    pub(super) async fn stop(mut self) {
+        self.task.abort();
+        // The end of the task is what closes the port.
+        let _ = (&mut self.task).await;
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

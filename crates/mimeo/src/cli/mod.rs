@@ -1,6 +1,6 @@
 //! The command line. Data goes to stdout, everything else to stderr; every listing has `--json`.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration or record.
 
 mod budgets;
 mod cache;
@@ -67,7 +67,7 @@ enum Command {
     #[command(hide = true)]
     Reference {
         /// Which page
-        #[arg(value_parser = ["config"])]
+        #[arg(value_parser = ["config", "providers"])]
         page: String,
     },
 }
@@ -92,6 +92,8 @@ enum Failure {
     Usage(String),
     /// The configuration is bad.
     Config(Vec<ConfigFault>),
+    /// A record is bad, and was told so already.
+    Told,
 }
 
 impl From<Error> for Failure {
@@ -153,6 +155,7 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(64)
         }
+        Err(Failure::Told) => ExitCode::from(64),
     }
 }
 
@@ -168,6 +171,9 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Sandbox(arguments) if arguments.list => {
+            print(&arguments.listing().map_err(|error| Failure::Failed(error.to_string()))?)
+        }
         Command::Sandbox(arguments) => {
             mimeo_sandbox::run(arguments.into()).await.map_err(|error| Failure::Failed(error.to_string()))
         }
@@ -175,6 +181,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
             clap_complete::generate(shell, &mut Arguments::command(), "mimeo", &mut std::io::stdout());
             Ok(())
         }
+        Command::Reference { page } if page == "providers" => print(&providers::page()),
         Command::Reference { page: _ } => print(&crate::config::reference()),
     }
 }

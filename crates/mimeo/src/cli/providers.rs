@@ -1,10 +1,19 @@
-//! `mimeo providers`.
+//! `mimeo providers`: who is there, who could be, and what is wrong with a record.
+
+mod check;
+mod page;
+mod show;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Common, Failure, Outcome, print, print_json, table::table};
+pub(super) use page::page;
+
+use super::{Common, Outcome, print, print_json, table::table};
 use crate::config::Environment;
+use crate::providers::{Model, Need, Record};
 use crate::route::listing::{describe, examples};
 
 #[derive(Debug, Args)]
@@ -19,7 +28,7 @@ pub(super) struct Arguments {
 struct List {
     #[command(flatten)]
     common: Common,
-    /// Also what the catalogue knows and is not enabled
+    /// Also what the catalogue knows and is not enabled, and what each of it needs
     #[arg(long)]
     all: bool,
     /// As JSON
@@ -31,20 +40,36 @@ struct List {
 enum Command {
     /// List providers and their models
     List(List),
-    /// Show everything that is known of one provider's models
+    /// Show everything that is known of one provider, enabled or not
     Show {
         #[command(flatten)]
         common: Common,
-        /// The provider
+        /// The provider, or a record of the catalogue
         name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
+    /// Check records, and explain every fault
+    Check {
+        /// Files of records
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON schema of records, for editors
+    Schema,
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
         None => list(&arguments.list, environment),
         Some(Command::List(listing)) => list(&listing, environment),
-        Some(Command::Show { common, name }) => show(&common, &name, environment),
+        Some(Command::Show { common, name, json }) => show::run(&common, &name, json, environment),
+        Some(Command::Check { files, json }) => check::run(&files, json, environment),
+        Some(Command::Schema) => print_json(&crate::providers::schema()),
     }
 }
 
@@ -60,7 +85,7 @@ fn list(listing: &List, environment: &Environment) -> Outcome {
             if provider.is_simulated() {
                 notes.push("simulated".to_owned());
             }
-            rows.push(vec![provider.name.clone(), model.id.clone(), prices(&examples(model)), notes.join(", ")]);
+            rows.push(vec![provider.name.clone(), model.id.clone(), prices(model), notes.join(", ")]);
         }
         if provider.is_open() {
             values.push(json!({ "provider": provider.name, "model": "*" }));
@@ -68,21 +93,15 @@ fn list(listing: &List, environment: &Environment) -> Outcome {
         }
     }
     let enabled: Vec<&str> = registry.providers().map(|provider| provider.record.name.as_str()).collect();
-    let catalogue = crate::providers::Catalogue::embedded();
-    let idle: Vec<_> = catalogue
+    let idle: Vec<_> = blueprint
+        .catalogue
         .records()
         .filter(|record| !enabled.contains(&record.name.as_str()) && record.shape.is_remote())
         .collect();
-    if listing.all {
-        for record in &idle {
-            values.push(json!({ "provider": record.name, "enabled": false, "key_variable": record.auth.env }));
-            for model in &record.models {
-                let note = format!("{}, not enabled", model.status.name());
-                rows.push(vec![record.name.clone(), model.id.clone(), prices(&examples(model)), note]);
-            }
-        }
-    }
     if listing.json {
+        if listing.all {
+            values.extend(idle.iter().map(|record| idle_value(record, environment)));
+        }
         return print_json(&values);
     }
     if rows.is_empty() {
@@ -90,44 +109,58 @@ fn list(listing: &List, environment: &Environment) -> Outcome {
     } else {
         print(&table(&["provider", "model", "1024x1024, at most", "status"], rows, &[]))?;
     }
-    for record in idle {
-        match &record.auth.env {
-            Some(variable) => eprintln!("{}: set {variable} to enable it", record.name),
-            None => eprintln!("{}: configure [providers.{}] to enable it", record.name, record.name),
-        }
+    if listing.all && !idle.is_empty() {
+        let rows = idle.iter().map(|record| {
+            let models = if record.open_models { "any name".to_owned() } else { record.models.len().to_string() };
+            vec![record.name.clone(), record.title.clone(), models, missing(record, environment)]
+        });
+        print("\n")?;
+        print(&table(&["not enabled", "title", "models", "to enable it"], rows, &[]))?;
+    } else if !idle.is_empty() {
+        eprintln!("{} more are known: `mimeo providers --all` says what each needs", idle.len());
+    }
+    for (name, added) in blueprint.catalogue.added() {
+        let instead = if added.is_replacement { ", in place of the built-in one" } else { "" };
+        eprintln!("{name}: from {}{instead}", added.file);
     }
     Ok(())
 }
 
-fn show(common: &Common, name: &str, environment: &Environment) -> Outcome {
-    let blueprint = common.blueprint(common.config(None)?, environment)?;
-    let registry = blueprint.routes.registry();
-    let Some(provider) = registry.provider(name) else {
-        let known: Vec<&str> = registry.providers().map(|provider| provider.name.as_str()).collect();
-        return Err(Failure::Failed(format!("there is no provider {name}; there are: {}", known.join(", "))));
-    };
-    let models: serde_json::Map<String, Value> =
-        provider.models().iter().map(|model| (model.id.clone(), describe(provider, model))).collect();
-    print_json(&json!({
-        "name": provider.name,
-        "record": provider.record.name,
-        "title": provider.record.title,
-        "shape": provider.record.shape.name(),
-        "timeout_s": provider.timeout.as_secs(),
-        "models": models,
-    }))
+/// A record that is not enabled, for programs.
+fn idle_value(record: &Record, environment: &Environment) -> Value {
+    let needs = record.needs(environment);
+    let key = needs.iter().find_map(|need| match need {
+        Need::Key { variable, .. } => variable.clone(),
+        _ => None,
+    });
+    json!({
+        "provider": record.name,
+        "enabled": false,
+        "title": record.title,
+        "models": record.models.iter().map(|model| &model.id).collect::<Vec<_>>(),
+        "key_variable": key,
+        "needs": needs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
-fn prices(examples: &Value) -> String {
-    match examples {
-        Value::String(usd) => format!("${usd}"),
+/// What to do to enable a record, in a sentence.
+fn missing(record: &Record, environment: &Environment) -> String {
+    let needs = record.needs(environment);
+    if needs.is_empty() {
+        // It is turned off, or known under another name.
+        return format!("[providers.{}]", record.name);
+    }
+    needs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What one picture costs, in short, the cheapest quality first.
+fn prices(model: &Model) -> String {
+    let known = |usd: Option<&str>| usd.map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
+    match examples(model) {
         Value::Object(steps) => {
-            let each = |(step, usd): (&String, &Value)| match usd.as_str() {
-                Some(usd) => format!("{step} ${usd}"),
-                None => format!("{step} unknown"),
-            };
-            steps.iter().map(each).collect::<Vec<_>>().join(", ")
+            let steps = model.qualities.iter().filter_map(|step| Some((step, steps.get(step)?)));
+            steps.map(|(step, usd)| format!("{step} {}", known(usd.as_str()))).collect::<Vec<_>>().join(", ")
         }
-        _ => "unknown".to_owned(),
+        one => known(one.as_str()),
     }
 }

@@ -10,6 +10,7 @@ use super::{Common, Failure, Outcome};
 use crate::app::{App, Ended, Stop};
 use crate::clock::Clock;
 use crate::config::{ConfigFault, Environment, check::unprotected};
+use crate::providers::Added;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,6 +31,10 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     }
     let sandbox = arguments.common.sandbox(&mut config, environment).await?;
     let blueprint = arguments.common.blueprint(config, environment)?;
+    for (name, Added { file, is_replacement }) in blueprint.catalogue.added() {
+        let instead = if *is_replacement { ", in place of the built-in one" } else { "" };
+        tracing::info!("the record {name} is that of {file}{instead}");
+    }
     let app = App::open(blueprint, Clock::System)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Failed(format!("cannot listen on {listen}: {error}. Choose another with --listen"))

@@ -36,6 +36,8 @@ pub struct Config {
     pub cache: Cache,
     /// The template renderer.
     pub render: Render,
+    /// Provider records of your own.
+    pub catalogue: CatalogueFolder,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
     /// is there without any configuration.
     pub providers: BTreeMap<String, Provider>,
@@ -233,6 +235,15 @@ pub struct Render {
     pub templates: Option<PathBuf>,
     /// Folder with fonts of your own (TTF, OTF), for scripts that the built-in ones do not cover.
     pub fonts: Option<PathBuf>,
+}
+
+/// Provider records of your own.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CatalogueFolder {
+    /// Folder with provider records of your own, one TOML file each (see `docs/add-a-provider.md`); they go before
+    /// built-in ones of the same name.
+    pub path: Option<PathBuf>,
 }
 
 /// A virtual model: candidates in the order in which they are tried.

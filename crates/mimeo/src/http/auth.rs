@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use axum::http::{HeaderMap, Method, header};
 
-use super::media;
+use super::{callbacks, media};
 use crate::config;
 use crate::domain::{Caller, Digest};
 use crate::error::{Error, Kind, Result};
@@ -93,6 +93,8 @@ pub fn is_public(method: &Method, path: &str) -> bool {
     match *method {
         // The 128 random bits of a picture's name are the right to fetch it.
         Method::GET | Method::HEAD => matches!(path, "/healthz" | "/readyz") || media::is_picture_path(path),
+        // The address proves that this gateway has made it, and its provider signs besides where it can.
+        Method::POST => callbacks::is_callback_path(path),
         _ => false,
     }
 }
@@ -168,8 +170,13 @@ mod tests {
             assert!(is_public(&Method::GET, open), "{open}");
             assert!(!is_public(&Method::POST, open), "{open}");
         }
+        assert!(is_public(&Method::POST, "/v1/callbacks/att_1/abc"));
+        assert!(!is_public(&Method::GET, "/v1/callbacks/att_1/abc"));
         for closed in [
             "/",
+            "/v1/callbacks",
+            "/v1/callbacks/att_1",
+            "/v1/images/jobs",
             "/v1/models",
             "/media",
             "/media/",
@@ -181,7 +188,7 @@ mod tests {
             "/media/img_7/1x1.png/",
             "/media//1x1.png",
         ] {
-            assert!(!is_public(&Method::GET, closed), "{closed}");
+            assert!(!is_public(&Method::GET, closed) && !is_public(&Method::POST, closed), "{closed}");
         }
     }
 }

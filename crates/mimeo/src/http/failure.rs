@@ -60,7 +60,7 @@ impl IntoResponse for Failure {
 
 fn headers(error: &Error, headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(retry) = error.kind.should_retry() {
+    if let Some(retry) = error.should_retry() {
         headers.insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
     }
     if let Some(after) = error.retry_after {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::load::Turn;
 use super::wire::{self, Delivery, Origin, Posted};
 use super::{Edge, EdgeOptions, answer, kept, stream, upload};
-use crate::domain::RequestId;
+use crate::domain::{CacheMode, RequestId};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Wish};
 
@@ -32,6 +32,32 @@ pub async fn generations(
     let (turn, headers, body) = receive(&edge, request).await?;
     let asked = headers.clone();
     let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
+    Ok(turn.until_sent(run(&edge, &headers, posted).await?))
+}
+
+/// `POST /v1/images/jobs`: the body of a generation, for who does not wait for it.
+pub async fn jobs(
+    State(edge): State<Arc<Edge>>,
+    Extension(id): Extension<RequestId>,
+    Extension(identity): Extension<Identity>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let origin = Origin { id, caller: identity.caller };
+    let (turn, mut headers, body) = receive(&edge, request).await?;
+    // Whatever else is preferred: a job is not waited for.
+    headers.insert("prefer", HeaderValue::from_static("wait=0"));
+    let asked = headers.clone();
+    let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
+    if posted.delivery == Delivery::Events {
+        return Err(Failure(Error::bad(
+            "stream",
+            "A job is not streamed: leave `stream` out, or POST /v1/images/generations.",
+        )));
+    }
+    if posted.call.cache.mode == CacheMode::NoStore {
+        let message = "A job's pictures are fetched later, so they must be stored: leave `no-store` out.";
+        return Err(Failure(Error::bad("cache", message)));
+    }
     Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 

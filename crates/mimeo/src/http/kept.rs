@@ -1,5 +1,5 @@
 //! Answers that are kept: the headers that ask for it (`Idempotency-Key`, `Prefer`), what who asks again or
-//! does not wait is told, and `GET /v1/images/jobs/{id}`.
+//! does not wait is told, and `/v1/images/jobs/{id}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,9 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
 pub fn respond(kept: Kept, wish: &Wish, delivery: Delivery, base: &str) -> Response {
     let first = kept.is_replay.then_some(kept.id);
     let mut response = match kept.state {
-        pipeline::State::Running => return accepted(&kept, wish.wait.unwrap_or_default(), base),
+        pipeline::State::Running | pipeline::State::Cancelling => {
+            return accepted(&kept, wish.wait.unwrap_or_default(), base);
+        }
         pipeline::State::Succeeded(answer) => answer::respond(&answer, delivery, base),
         pipeline::State::Failed(error) => Failure(error).into_response(),
     };
@@ -102,7 +104,7 @@ pub fn mark(first: Option<RequestId>, headers: &mut HeaderMap) {
 
 /// 202: still at it.
 fn accepted(kept: &Kept, waited: Duration, base: &str) -> Response {
-    let mut response = json(open(kept, "running", base).text("}"));
+    let mut response = json(open(kept, status(kept), base).text("}"));
     *response.status_mut() = StatusCode::ACCEPTED;
     let headers = response.headers_mut();
     super::name(kept.id, headers);
@@ -117,6 +119,17 @@ fn accepted(kept: &Kept, waited: Duration, base: &str) -> Response {
 
 fn path(id: RequestId) -> String {
     format!("/v1/images/jobs/{id}")
+}
+
+/// The word for where a job stands.
+fn status(kept: &Kept) -> &'static str {
+    match &kept.state {
+        pipeline::State::Running => "running",
+        pipeline::State::Cancelling => "cancelling",
+        pipeline::State::Succeeded(_) => "succeeded",
+        pipeline::State::Failed(error) if error.kind == Kind::Cancelled => "cancelled",
+        pipeline::State::Failed(_) => "failed",
+    }
 }
 
 /// The fields that every job has, whatever became of it.
@@ -150,33 +163,62 @@ pub async fn job(
         Ok(id) => edge.pipeline.job(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    let mut kept = kept.ok_or_else(|| {
-        let message = "There is no such job, or not any more: an answer is kept for server.idempotency_s seconds.";
-        Error::new(Kind::NotFound, message).code("job_not_found")
-    })?;
-    let base = base_url(edge.options.public_url.as_deref(), &headers)?;
+    let mut kept = kept.ok_or_else(no_job)?;
     if let pipeline::State::Succeeded(answer) = &mut kept.state {
         edge.pipeline.bring(answer, delivery == Delivery::Url).await;
     }
-    let mut body = match &kept.state {
-        pipeline::State::Running => open(&kept, "running", &base),
-        pipeline::State::Succeeded(answer) => {
-            let mut body = open(&kept, "succeeded", &base);
-            answer::write(body.text(",\"result\":"), answer, delivery, &base);
-            body
-        }
-        pipeline::State::Failed(error) => {
-            let mut body = open(&kept, "failed", &base);
-            body.field("error", &ErrorObject::of(error));
-            body
-        }
+    Ok(tell(&kept, delivery, &base_url(edge.options.public_url.as_deref(), &headers)?))
+}
+
+/// `DELETE /v1/images/jobs/{id}`: does not want it any more. 202 while that is under way; 200 says how it has ended,
+/// which may have been before.
+pub async fn cancel(
+    State(edge): State<Arc<Edge>>,
+    Extension(identity): Extension<Identity>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let delivery = delivery(&uri)?;
+    let base = base_url(edge.options.public_url.as_deref(), &headers)?;
+    let kept = match id.parse() {
+        Ok(id) => edge.pipeline.cancel(&identity.caller.tenant, id).await?,
+        Err(_) => None,
     };
-    let mut response = json(body.text("}"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if matches!(kept.state, pipeline::State::Running) {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let mut kept = kept.ok_or_else(no_job)?;
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
+    let mut response = tell(&kept, delivery, &base);
+    if !is_over(&kept) {
+        *response.status_mut() = StatusCode::ACCEPTED;
     }
     Ok(response)
+}
+
+fn no_job() -> Error {
+    let message = "There is no such job, or not any more: an answer is kept for server.idempotency_s seconds.";
+    Error::new(Kind::NotFound, message).code("job_not_found")
+}
+
+fn is_over(kept: &Kept) -> bool {
+    !matches!(kept.state, pipeline::State::Running | pipeline::State::Cancelling)
+}
+
+/// A job as it stands, with its pictures if they are there.
+fn tell(kept: &Kept, delivery: Delivery, base: &str) -> Response {
+    let mut body = open(kept, status(kept), base);
+    match &kept.state {
+        pipeline::State::Running | pipeline::State::Cancelling => {}
+        pipeline::State::Succeeded(answer) => answer::write(body.text(",\"result\":"), answer, delivery, base),
+        pipeline::State::Failed(error) => _ = body.field("error", &ErrorObject::of(error)),
+    }
+    let mut response = json(body.text("}"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !is_over(kept) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// How the pictures of a job are wanted: addresses, unless the query says otherwise.

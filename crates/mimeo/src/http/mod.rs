@@ -9,6 +9,7 @@ pub mod answer;
 pub mod auth;
 mod budgets;
 mod caching;
+mod callbacks;
 pub mod failure;
 mod fields;
 mod images;
@@ -94,7 +95,9 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/variations", post(images::variations))
-        .route("/v1/images/jobs/{id}", get(kept::job))
+        .route("/v1/images/jobs", post(images::jobs))
+        .route("/v1/images/jobs/{id}", get(kept::job).delete(kept::cancel))
+        .route("/v1/callbacks/{attempt}/{token}", post(callbacks::called))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/ledger", get(ledger::report))
@@ -131,8 +134,13 @@ async fn front(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) 
         }
     };
     if let Some(error) = response.extensions().get::<Error>() {
-        // A picture's name is the right to fetch it, and so not for the log.
-        failure::log(error, id, if media::is_picture_path(&path) { "/media/{id}" } else { &path });
+        // A picture's name is the right to fetch it, and so not for the log; the same goes for callbacks.
+        let path = match path.as_str() {
+            path if media::is_picture_path(path) => "/media/{id}",
+            path if callbacks::is_callback_path(path) => "/v1/callbacks/{attempt}/{token}",
+            path => path,
+        };
+        failure::log(error, id, path);
     }
     // What was answered to an earlier request bears that one's name.
     if !response.headers().contains_key(REQUEST_ID) {

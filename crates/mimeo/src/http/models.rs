@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Edge;
 use super::failure::Failure;
@@ -12,15 +13,14 @@ use crate::error::{Error, Kind};
 use crate::pipeline::ModelListing;
 
 /// All of them.
-pub async fn list(State(edge): State<Arc<Edge>>) -> Json<Value> {
-    let data: Vec<Value> = edge.pipeline.models().iter().map(entry).collect();
-    Json(json!({ "object": "list", "data": data }))
+pub async fn list(State(edge): State<Arc<Edge>>) -> Json<List> {
+    Json(List { object: "list", data: edge.pipeline.models().into_iter().map(Entry::from).collect() })
 }
 
 /// One. Names may contain slashes: `provider/model`.
-pub async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Result<Json<Entry>, Failure> {
     let found = edge.pipeline.models().into_iter().find(|model| model.id == id);
-    found.map(|model| Json(entry(&model))).ok_or_else(|| {
+    found.map(|model| Json(model.into())).ok_or_else(|| {
         let shown: String = id.chars().take(100).collect();
         Failure(
             Error::new(
@@ -33,12 +33,27 @@ pub async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>) -> Resul
     })
 }
 
-fn entry(model: &ModelListing) -> Value {
-    json!({
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owned_by,
-        "mimeo": model.details,
-    })
+/// The list of models.
+#[derive(Debug, Serialize)]
+pub struct List {
+    object: &'static str,
+    data: Vec<Entry>,
+}
+
+/// One model: first what clients of OpenAI know, then what is our own.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    id: String,
+    object: &'static str,
+    created: i64,
+    owned_by: String,
+    shutdown_date: Option<String>,
+    mimeo: Value,
+}
+
+impl From<ModelListing> for Entry {
+    fn from(model: ModelListing) -> Entry {
+        let ModelListing { id, owned_by, created, shutdown_date, details } = model;
+        Entry { id, object: "model", created, owned_by, shutdown_date, mimeo: details }
+    }
 }

@@ -3,6 +3,7 @@
 //! The work belongs to a tracked task and not to this response. A caller who hangs up neither stops nor
 //! repeats it, and one who reads slowly misses partial pictures and delays nobody.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use super::answer;
 use super::failure::{self, ErrorObject, Failure};
@@ -38,8 +39,16 @@ const WAITING: usize = 16;
 #[derive(Debug)]
 enum News {
     Partial { bytes: Bytes, index: u32, at: Millis },
+    Stage { stage: Stage, at: Millis },
     Done(Box<Answer>),
     Failed(Error),
+}
+
+/// How a generation stands that has no unfinished pictures to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Queued { position: Option<u32> },
+    Running { percent: Option<u8> },
 }
 
 /// Which request came first under the same key, if this one is told what that one was.
@@ -58,18 +67,24 @@ pub async fn respond(edge: &Arc<Edge>, call: Call, wish: Option<Wish>) -> Result
     edge.tracker.spawn(async move { Box::pin(run(&runner, call, wish, &news)).await });
 
     let mut replayed = None;
-    let first = match timeout(HOLD, heard.recv()).await {
-        Ok(Some((News::Failed(error), replayed))) => {
-            let mut response = Failure(error).into_response();
-            kept::mark(replayed, response.headers_mut());
-            return Ok(response);
+    let hold = Instant::now() + HOLD;
+    // Where it stands says nothing of how it ends: only the last word of it is told when the status line is out.
+    let mut stage = None;
+    let first = loop {
+        match timeout_at(hold, heard.recv()).await {
+            Ok(Some((News::Failed(error), replayed))) => {
+                let mut response = Failure(error).into_response();
+                kept::mark(replayed, response.headers_mut());
+                return Ok(response);
+            }
+            Ok(Some((news @ News::Stage { .. }, _))) => stage = Some(news),
+            Ok(Some((news, first))) => {
+                replayed = first;
+                break Some(news);
+            }
+            Ok(None) => return Err(ended_without_result()),
+            Err(_) => break None,
         }
-        Ok(Some((news, first))) => {
-            replayed = first;
-            Some(news)
-        }
-        Ok(None) => return Err(ended_without_result()),
-        Err(_) => None,
     };
     let mut headers = axum::http::HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -80,24 +95,26 @@ pub async fn respond(edge: &Arc<Edge>, call: Call, wish: Option<Wish>) -> Result
         answer::headers(answer, &mut headers);
     }
     kept::mark(replayed, &mut headers);
-    let mut response = Response::new(Body::new(Events::new(script, id, first, heard)));
+    let mut response =
+        Response::new(Body::new(Events::new(script, id, stage.into_iter().chain(first).collect(), heard)));
     *response.headers_mut() = headers;
     Ok(response)
 }
 
 /// Runs the call to its end, whether anybody still listens or not.
 async fn run(edge: &Edge, call: Call, wish: Option<Wish>, news: &mpsc::Sender<(News, First)>) {
-    let (progress, mut partials) = mpsc::channel(WAITING);
+    let (progress, mut heard) = mpsc::channel(WAITING);
     let mut work = std::pin::pin!(work(edge, call, wish, progress));
+    let mut told = None;
     let end = loop {
         tokio::select! {
             biased;
-            Some(progress) = partials.recv() => tell(news, progress, &edge.clock),
+            Some(progress) = heard.recv() => tell(news, progress, &mut told, &edge.clock),
             end = &mut work => break end,
         }
     };
-    while let Ok(progress) = partials.try_recv() {
-        tell(news, progress, &edge.clock);
+    while let Ok(progress) = heard.try_recv() {
+        tell(news, progress, &mut told, &edge.clock);
     }
     // Nobody listening is no fault: the picture is stored for the next who asks.
     let _ = news.send(end).await;
@@ -115,7 +132,7 @@ async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sende
                     State::Succeeded(answer) => Ok(answer),
                     State::Failed(error) => Err(error),
                     // Only who does not want to wait is told so.
-                    State::Running => Err(ended_without_result()),
+                    State::Running | State::Cancelling => Err(ended_without_result()),
                 },
             ),
         },
@@ -129,10 +146,17 @@ async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sende
     }
 }
 
-/// Never waits: what a slow reader has no room for is left out.
-fn tell(news: &mpsc::Sender<(News, First)>, progress: Progress, clock: &Clock) {
-    let Progress::Partial { bytes, index } = progress else { return };
-    let _ = news.try_send((News::Partial { bytes, index, at: clock.now() }, None));
+/// Never waits: what a slow reader has no room for is left out. Where it stands is `told` when that changes.
+fn tell(news: &mpsc::Sender<(News, First)>, progress: Progress, told: &mut Option<Stage>, clock: &Clock) {
+    let at = clock.now();
+    let stage = match progress {
+        Progress::Partial { bytes, index } => return drop(news.try_send((News::Partial { bytes, index, at }, None))),
+        Progress::Queued { position } => Stage::Queued { position },
+        Progress::Running { percent } => Stage::Running { percent },
+    };
+    if *told != Some(stage) && news.try_send((News::Stage { stage, at }, None)).is_ok() {
+        *told = Some(stage);
+    }
 }
 
 fn ended_without_result() -> Error {
@@ -171,6 +195,7 @@ impl Script {
         let mut out = Pieces::default();
         match news {
             News::Partial { bytes, index, at } => self.partial(&mut out, bytes, index, at),
+            News::Stage { stage, at } => self.stage(&mut out, stage, at),
             News::Done(answer) => {
                 for (index, picture) in answer.pictures.iter().enumerate() {
                     self.completed(&mut out, &answer, picture, index);
@@ -196,6 +221,22 @@ impl Script {
             .field("output_format", format.unwrap_or(Format::Png).name())
             .field("created_at", &(at / 1000))
             .text("}\n\n");
+    }
+
+    fn stage(&self, out: &mut Pieces, stage: Stage, at: Millis) {
+        let name = format!("{}.progress", self.subject);
+        out.text("event: ").text(&name).text("\ndata: {\"type\":").json(&name);
+        match stage {
+            Stage::Queued { position } => {
+                out.field("status", "queued");
+                position.map(|position| out.field("queue_position", &position));
+            }
+            Stage::Running { percent } => {
+                out.field("status", "running");
+                percent.map(|percent| out.field("percent", &percent));
+            }
+        }
+        out.field("created_at", &(at / 1000)).text("}\n\n");
     }
 
     fn completed(&self, out: &mut Pieces, answer: &Answer, picture: &Delivered, index: usize) {
@@ -226,7 +267,8 @@ impl Script {
 struct Events {
     script: Script,
     id: RequestId,
-    first: Option<News>,
+    /// What is told before anything else is heard.
+    first: VecDeque<News>,
     heard: mpsc::Receiver<(News, First)>,
     current: Pieces,
     keep_alive: Interval,
@@ -235,7 +277,7 @@ struct Events {
 }
 
 impl Events {
-    fn new(script: Script, id: RequestId, first: Option<News>, heard: mpsc::Receiver<(News, First)>) -> Self {
+    fn new(script: Script, id: RequestId, first: VecDeque<News>, heard: mpsc::Receiver<(News, First)>) -> Self {
         let mut keep_alive = interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         keep_alive.reset();
@@ -243,7 +285,7 @@ impl Events {
     }
 
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        match self.first.take() {
+        match self.first.pop_front() {
             Some(first) => Poll::Ready(first),
             None => self
                 .heard
@@ -267,7 +309,7 @@ impl http_body::Body for Events {
                 return Poll::Ready(None);
             }
             if let Poll::Ready(news) = this.poll_news(cx) {
-                this.over = !matches!(news, News::Partial { .. });
+                this.over = matches!(news, News::Done(_) | News::Failed(_));
                 if let News::Failed(error) = &news {
                     // The status line is long gone, so nobody else logs this.
                     failure::log(error, this.id, "stream");
@@ -358,6 +400,66 @@ mod tests {
         assert_eq!(all[0].1["error"]["code"], "moderation_blocked");
     }
 
+    #[test]
+    fn where_it_stands_is_told_when_it_changes() {
+        let (news, mut heard) = mpsc::channel(WAITING);
+        let (mut told, clock) = (None, Clock::manual(7000));
+        for progress in [
+            Progress::Queued { position: Some(2) },
+            Progress::Queued { position: Some(2) },
+            Progress::Queued { position: Some(1) },
+            Progress::Running { percent: None },
+            Progress::Running { percent: Some(40) },
+            Progress::Running { percent: Some(40) },
+        ] {
+            tell(&news, progress, &mut told, &clock);
+        }
+        let mut text = String::new();
+        while let Ok((news, _)) = heard.try_recv() {
+            text += &text_of(script(Operation::Edit).write(news));
+        }
+        let data: Vec<_> = events(&text)
+            .into_iter()
+            .map(|(event, data)| {
+                assert_eq!(event, "image_edit.progress");
+                data
+            })
+            .collect();
+        let of = |stage: Value| {
+            let mut whole = serde_json::json!({ "type": "image_edit.progress", "created_at": 7 });
+            whole.as_object_mut().unwrap().extend(stage.as_object().unwrap().clone());
+            whole
+        };
+        assert_eq!(
+            data,
+            [
+                of(serde_json::json!({ "status": "queued", "queue_position": 2 })),
+                of(serde_json::json!({ "status": "queued", "queue_position": 1 })),
+                of(serde_json::json!({ "status": "running" })),
+                of(serde_json::json!({ "status": "running", "percent": 40 })),
+            ]
+        );
+    }
+
+    /// What a proxy sees that closes connections which say nothing for half a minute.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_silence_is_broken_in_time() {
+        let (news, heard) = mpsc::channel(WAITING);
+        let mut events = Box::pin(Events::new(script(Operation::Generate), RequestId(1), VecDeque::new(), heard));
+        for _ in 0..20 {
+            let frame = timeout_at(
+                Instant::now() + Duration::from_secs(30),
+                std::future::poll_fn(|cx| events.as_mut().poll_frame(cx)),
+            );
+            let Ok(frame) = frame.await.expect("nothing was said for 30 s").expect("it goes on");
+            assert_eq!(frame.into_data().unwrap(), Bytes::from_static(b": keep-alive\n\n"));
+        }
+        let stage = Stage::Running { percent: Some(1) };
+        news.send((News::Stage { stage, at: 0 }, None)).await.unwrap();
+        let Ok(frame) = std::future::poll_fn(|cx| events.as_mut().poll_frame(cx)).await.expect("it goes on");
+        assert!(frame.into_data().unwrap().starts_with(b"event: image_generation.progress\n"));
+    }
+
     fn next(events: &mut Pin<Box<Events>>) -> Poll<Option<String>> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         events
@@ -371,7 +473,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inside = runtime.enter();
         let (news, heard) = mpsc::channel(1);
-        let mut events = Box::pin(Events::new(script(Operation::Generate), RequestId(1), None, heard));
+        let mut events = Box::pin(Events::new(script(Operation::Generate), RequestId(1), VecDeque::new(), heard));
         assert!(next(&mut events).is_pending());
         drop(news);
         let Poll::Ready(Some(text)) = next(&mut events) else { panic!() };

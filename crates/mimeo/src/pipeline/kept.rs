@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::fingerprint::{desk, fingerprint};
 use self::record::Record;
@@ -28,10 +29,14 @@ use crate::clock::{Millis, rfc3339};
 use crate::domain::{Answer, CacheMode, CachePolicy, Call, Progress, RequestId};
 use crate::error::{Error, Kind, Result};
 use crate::flight::{Flights, Join, Lead, Seat};
+use crate::shared::Hint;
 use crate::store::{Claim, Past, Reply, StoreError, Term};
 
 /// The requests under way in this process whose answer is kept, by key and content.
 pub(super) type Desks = Flights<Arc<Landed>>;
+
+/// What a request has come to that a process is at.
+const AT_IT: Past = Past { open: 1, unknown: 0, stored: 0, lost: 0 };
 
 /// How often an answer is written again while the store cannot be reached.
 const REWRITE: Duration = Duration::from_secs(1);
@@ -65,6 +70,8 @@ pub struct Kept {
 pub enum State {
     /// Nothing yet.
     Running,
+    /// Nothing yet, and its caller has called it off.
+    Cancelling,
     /// Pictures.
     Succeeded(Box<Answer>),
     /// None.
@@ -80,7 +87,7 @@ pub(super) struct Landed {
 
 /// The right and the duty to answer.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+pub(super) struct Turn {
     id: RequestId,
     term: Term,
     created_ms: Millis,
@@ -176,13 +183,42 @@ impl Pipeline {
                 Err(error) if matches!(error.kind, Kind::NotStored | Kind::Gone) => State::Failed(error),
                 Err(error) => return Err(error),
             },
-            None if reply.is_abandoned => State::Failed(match self.store.past_of(id).await?.unknown {
-                0 => interrupted(),
-                _ => unknown(id),
-            }),
-            None => State::Running,
+            None => match if reply.is_abandoned { self.store.past_of(id).await? } else { AT_IT } {
+                Past { open: 0, unknown: 0, .. } => State::Failed(interrupted()),
+                Past { open: 0, .. } => State::Failed(unknown(id)),
+                _ if reply.is_called_off => State::Cancelling,
+                _ => State::Running,
+            },
         };
         Ok(Some(Kept { id, created_ms: reply.created_ms, is_replay: true, state }))
+    }
+
+    /// Calls off the request `id` of `tenant`, if its answer is kept and there is none yet. What it has come to so
+    /// far: one that is sent already may be made all the same, and is kept then.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn cancel(&self, tenant: &str, id: RequestId) -> Result<Option<Kept>> {
+        if self.store.reply(tenant.to_owned(), id, self.clock.now()).await?.is_some() && self.store.call_off(id).await?
+        {
+            self.shared.tell(Hint::CalledOff(id));
+        }
+        self.job(tenant, id).await
+    }
+
+    /// Takes over the request `id`, if its answer is kept and nobody is there any more who would give it.
+    pub(super) async fn stand_in_for(&self, id: RequestId) -> Result<Option<Turn>> {
+        let term = self.store.answering_term().await?;
+        let taken = self.store.take_over_reply(id, term).await?;
+        Ok(taken.map(|created_ms| Turn { id, term, created_ms, is_taken_over: true }))
+    }
+
+    /// Answers the request `id`, if its answer is kept and nobody else is there who would give it.
+    pub(super) async fn answer_abandoned(self: &Arc<Self>, id: RequestId, outcome: Result<Answer>) -> Result<()> {
+        if let Some(turn) = self.stand_in_for(id).await? {
+            self.write_down(turn, &outcome).await;
+        }
+        Ok(())
     }
 
     /// Waits for the request under the same key in this process. `None`: it came to nothing that would be an
@@ -224,7 +260,15 @@ impl Pipeline {
         let this = Arc::clone(self);
         let own = call.clone();
         self.tracker.spawn(async move {
-            let outcome = Box::pin(this.perform(turn, own, progress)).await;
+            let stop = CancellationToken::new();
+            let outcome = tokio::select! {
+                outcome = Box::pin(this.perform(turn, own, progress, &stop)) => outcome,
+                never = async {
+                    this.until_called_off(turn.id).await;
+                    stop.cancel();
+                    std::future::pending().await
+                } => never,
+            };
             this.write_down(turn, &outcome).await;
             lead.publish(Arc::new(Landed { turn, outcome }));
         });
@@ -242,6 +286,7 @@ impl Pipeline {
         turn: Turn,
         mut call: Call,
         progress: Option<mpsc::Sender<Progress>>,
+        stop: &CancellationToken,
     ) -> Result<Answer> {
         if turn.is_taken_over {
             let started = Instant::now();
@@ -271,13 +316,13 @@ impl Pipeline {
                 call.cache = CachePolicy { mode, max_age: None, variants: Some(1), ..call.cache };
             }
         }
-        self.run(call, progress).await
+        self.run_unless(stop, call, progress).await
     }
 
     /// What the request `id` has come to, once nothing is under way for it any more.
-    async fn ended(&self, id: RequestId) -> Result<Past> {
+    async fn ended(self: &Arc<Self>, id: RequestId) -> Result<Past> {
         loop {
-            self.store.recover(self.clock.now()).await?;
+            self.recover().await?;
             let past = self.store.past_of(id).await?;
             if past.open == 0 {
                 return Ok(past);
@@ -302,7 +347,7 @@ impl Pipeline {
         };
         match written {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(request = %id, "it was answered by another process, which took it over"),
+            Ok(false) => tracing::warn!(request = %id, "it was answered already, by who took it over"),
             // The answer goes out all the same, for it is paid; a repetition before it is written runs the
             // request again, and finds its pictures.
             Err(StoreError::Unavailable(why)) if is_final => {
@@ -320,11 +365,11 @@ impl Pipeline {
     }
 
     /// Waits until another process has answered what is under way under the key of `wish`, or has given up.
-    async fn ended_elsewhere(&self, tenant: &str, wish: &Wish) -> Result<()> {
+    async fn ended_elsewhere(self: &Arc<Self>, tenant: &str, wish: &Wish) -> Result<()> {
         let Some(key) = &wish.idempotency else { return Ok(()) };
         loop {
             sleep(LOOK_AGAIN).await;
-            self.store.recover(self.clock.now()).await?;
+            self.recover().await?;
             match self.store.reply_under(tenant.to_owned(), key.clone(), self.clock.now()).await? {
                 Some(Reply { answer: None, is_abandoned: false, .. }) => {}
                 _ => return Ok(()),

@@ -2,12 +2,16 @@
 //! try on.
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
+use super::again::Askable;
+use super::papers::Papers;
+use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
-use crate::attempt::{Attempt, Ended, Errand, Made};
+use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
-use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
+use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress, Usd};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
@@ -18,14 +22,18 @@ use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refus
 
 /// Whom to ask for what.
 #[derive(Clone, Copy)]
-struct Account<'a> {
-    candidate: &'a Candidate,
-    provider: &'a Provider,
-    model: &'a Model,
+pub(super) struct Account<'a> {
+    pub(super) candidate: &'a Candidate,
+    pub(super) provider: &'a Provider,
+    pub(super) model: &'a Model,
+    /// The candidates after it.
+    pub(super) after: &'a [Askable<'a>],
+    /// Since when these pictures are being made.
+    pub(super) begun: Instant,
 }
 
 /// How one paid call ended.
-enum Called {
+pub(super) enum Called {
     /// With pictures.
     Pictures(Vec<Delivered>),
     /// With a fault, and what the caller is told of it.
@@ -59,17 +67,23 @@ impl Pipeline {
     /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
     pub(super) async fn make(&self, order: &Order, count: u32, lead: &Lead<Landing>, pool: Pool) -> Result<Making> {
         let mut made = Vec::new();
-        let mut trail = Vec::new();
+        let begun = Instant::now();
+        let (askable, mut trail) = self.askable(&order.plan.candidates);
         let purse = Purse::new(order.call.max_spend);
         let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
         let mut last = None;
         // ④
-        for candidate in &order.plan.candidates {
+        for (index, (candidate, _)) in askable.iter().enumerate() {
             let missing = count - made.len() as u32;
             let asked = match &candidate.maker {
                 Maker::Template => Asked { pictures: self.render(order, candidate).await?, ..Asked::default() },
                 Maker::Provider(provider, model) => {
-                    let source = Account { candidate, provider, model };
+                    let after = askable.get(index + 1..).unwrap_or_default();
+                    let source = Account { candidate, provider, model, after, begun };
+                    if let Some(why) = self.rests(source, missing) {
+                        trail.push(format!("{}: {why}", candidate.name));
+                        continue;
+                    }
                     self.ask(order, source, missing, &mut so_far).await?
                 }
             };
@@ -92,7 +106,7 @@ impl Pipeline {
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
     }
 
-    /// Asks one candidate for `missing` pictures, in as few calls as it allows, all at once.
+    /// Asks one candidate for `missing` pictures, in the calls that cost least, all at once.
     async fn ask(
         &self,
         order: &Order,
@@ -100,21 +114,22 @@ impl Pipeline {
         missing: u32,
         so_far: &mut Progressing<'_>,
     ) -> Result<Asked> {
-        let batches = batches(missing, account.model.max_n);
+        let price = |n| account.model.expected(&account.candidate.request, n, order.partials());
+        let batches = batches(missing, account.model.max_n, price);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
-            let price = account.model.expected(&account.candidate.request, n, order.partials());
+            let price = price(n);
             so_far.purse.take(price)?; // the request's own limit, before any budget
             calls.push((n, price));
         }
         let (lead, seen) = (so_far.lead, so_far.seen);
         let results = match calls.as_slice() {
             // By far the most common case needs no tasks.
-            [(n, price)] => vec![(*price, self.call(order, account, *n, *price, lead, seen).await)],
+            [(n, price)] => vec![(*price, self.insist(order, account, *n, *price, lead, seen).await)],
             _ => {
                 let calls = calls
                     .iter()
-                    .map(|(n, price)| async { (*price, self.call(order, account, *n, *price, lead, seen).await) });
+                    .map(|(n, price)| async { (*price, self.insist(order, account, *n, *price, lead, seen).await) });
                 join_all(calls).await
             }
         };
@@ -173,7 +188,7 @@ impl Pipeline {
     }
 
     /// One paid call from its reservation to its settlement.
-    async fn call(
+    pub(super) async fn call(
         &self,
         order: &Order,
         account: Account<'_>,
@@ -184,7 +199,7 @@ impl Pipeline {
     ) -> (Result<Called>, Laps, Vec<String>) {
         let (mut laps, mut warnings) = (Laps::new(), Vec::new());
         let tell = |progress: Progress| lead.tell(progress);
-        let Account { candidate, provider, model } = account;
+        let Account { candidate, provider, model, .. } = account;
         let job = Job {
             model,
             request: &candidate.request,
@@ -200,9 +215,14 @@ impl Pipeline {
             joinable: order.is_joinable(),
             seen: order.is_joinable().then_some(seen),
             retry_unknown: order.plan.retry_unknown,
+            time_left: account.time_left(order),
         };
-        let made = self.attempts.make(errand, provider, &job, expected, &tell).await; //          ⑤ ⑥
+        let papers = || Papers::of(order, candidate).to_json();
+        let around = Surroundings { tell: &tell, papers: &papers, stop: lead.stop() };
+        let made = self.attempts.make(errand, provider, &job, expected, around).await; //         ⑤ ⑥
         let outcome = match made {
+            // Dropped here, it is asked for in the background.
+            Ok(Made::Attempt(attempt)) if attempt.is_still_made() => Err(still_made(order, provider, &attempt)),
             Ok(Made::Attempt(attempt)) => {
                 laps.put("reserve", attempt.reserving);
                 laps.put("provider", attempt.calling);
@@ -223,7 +243,7 @@ impl Pipeline {
     }
 
     /// ⑦ ⑧ of a call that was made.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         order: &Order,
         account: Account<'_>,
@@ -231,7 +251,7 @@ impl Pipeline {
         mut attempt: Attempt,
         laps: &mut Laps,
     ) -> Result<Called> {
-        let Account { candidate, provider, model } = account;
+        let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
         let fault = match outcome {
             Ok(generated) => {
@@ -443,12 +463,60 @@ async fn admit(generated: &Generated) -> Result<Vec<Picture>, Fault> {
     examined.map_err(|bad| Fault::new(FaultKind::BadAnswer, bad.to_string()))
 }
 
-/// `count` split into calls of at most `max`.
-fn batches(count: u32, max: u32) -> Vec<u32> {
-    let max = max.max(1);
-    let mut sizes = vec![max; (count / max) as usize];
-    if !count.is_multiple_of(max) {
-        sizes.push(count % max);
+/// `count` split into calls of at most `max` that together cost least, as `price` tells for a call of so many; among
+/// equals the fewest calls. Where a price is unknown, nothing speaks against few.
+fn batches(count: u32, max: u32, price: impl Fn(u32) -> Price) -> Vec<u32> {
+    let split = |each: u32| {
+        let mut sizes = vec![each; (count / each) as usize];
+        if !count.is_multiple_of(each) {
+            sizes.push(count % each);
+        }
+        sizes
+    };
+    let cost = |sizes: &[u32]| sizes.iter().map(|n| price(*n).known()).sum::<Option<Usd>>();
+    let mut best = split(max.clamp(1, count.max(1)));
+    let Some(mut least) = cost(&best) else { return best };
+    for each in (1..max.min(count)).rev() {
+        let sizes = split(each);
+        if let Some(cost) = cost(&sizes).filter(|cost| *cost < least) {
+            (best, least) = (sizes, cost);
+        }
     }
-    sizes
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A price of so many cents for the call and for each picture.
+    fn cents(call: i128, picture: i128) -> impl Fn(u32) -> Price {
+        move |n| Price::Known(Usd::from_pico((call + picture * i128::from(n)) * Usd::SCALE / 100))
+    }
+
+    #[test]
+    fn few_calls_unless_more_are_cheaper() {
+        assert_eq!(batches(4, 10, cents(0, 4)), [4]);
+        assert_eq!(batches(10, 4, cents(1, 4)), [4, 4, 2]);
+        assert_eq!(batches(3, 1, cents(0, 4)), [1, 1, 1]);
+        assert_eq!(batches(4, 4, |_| Price::Unknown), [4]);
+        // Every picture beyond the first of a call costs double.
+        let dear = |n: u32| Price::Known(Usd::from_pico(i128::from(2 * n - 1) * Usd::SCALE));
+        assert_eq!(batches(3, 4, dear), [1, 1, 1]);
+        // Two for the price of one, but no more than two.
+        let pairs = |n: u32| Price::Known(Usd::from_pico(i128::from(if n <= 2 { 1 } else { 4 * n }) * Usd::SCALE));
+        assert_eq!(batches(5, 5, pairs), [2, 2, 1]);
+        // One price that is unknown says nothing of the others.
+        let partly = |n: u32| if n == 2 { Price::Unknown } else { Price::Known(Usd::from_pico(i128::from(n * n))) };
+        assert_eq!(batches(3, 3, partly), [1, 1, 1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_lost_and_no_call_is_too_large(count in 1u32..=10, max in 0u32..=12, call in 0i128..9, each in 0i128..9) {
+            let sizes = batches(count, max, cents(call, each));
+            proptest::prop_assert_eq!(sizes.iter().sum::<u32>(), count);
+            proptest::prop_assert!(sizes.iter().all(|n| (1..=max.max(1)).contains(n)));
+        }
+    }
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{Routes, TEMPLATE, name_of};
 use crate::clock::Millis;
 use crate::domain::{ImageRequest, Operation, Price};
-use crate::providers::{Model, Provider, Status, model::Sizes};
+use crate::providers::model::{SizeRule, Sizes};
+use crate::providers::{Model, Provider, Record, Status};
 
 /// Something that can be named in `model`.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct ModelListing {
     pub owned_by: String,
     /// When it came to be known, in seconds since the Unix epoch; 0 where that means nothing.
     pub created: i64,
+    /// The first day on which it cannot be called, `YYYY-MM-DD`, if one has been announced.
+    pub shutdown_date: Option<String>,
     /// Capabilities, prices and status.
     pub details: Value,
 }
@@ -27,6 +30,7 @@ impl Routes {
             id: name.clone(),
             owned_by: "route".to_owned(),
             created: 0,
+            shutdown_date: None,
             details: json!({
                 "kind": "route",
                 "candidates": route.candidates.iter().map(name_of).collect::<Vec<_>>(),
@@ -38,6 +42,7 @@ impl Routes {
                 id: format!("{}/{}", provider.name, model.id),
                 owned_by: provider.name.clone(),
                 created: 0,
+                shutdown_date: shutdown_date(model),
                 details: describe(provider, model),
             })
         });
@@ -45,6 +50,7 @@ impl Routes {
             id: format!("{TEMPLATE}/{}", template.id),
             owned_by: TEMPLATE.to_owned(),
             created: 0,
+            shutdown_date: None,
             details: json!({
                 "kind": "template",
                 "title": template.title,
@@ -59,55 +65,133 @@ impl Routes {
     }
 }
 
-/// Capabilities, prices and status of a model, for people and programs.
+/// The first day on which a model cannot be called, if one has been announced.
+fn shutdown_date(model: &Model) -> Option<String> {
+    match &model.status {
+        Status::Live => None,
+        Status::Retiring { until, .. } => Some(until.to_string()),
+        Status::Gone { since, .. } => Some(since.to_string()),
+    }
+}
+
+/// Capabilities, prices and status of a provider's model, for people and programs.
 pub fn describe(provider: &Provider, model: &Model) -> Value {
-    let status = match &model.status {
-        Status::Live => json!({ "status": "live" }),
-        Status::Retiring { until, successor } => {
-            json!({ "status": "retiring", "until": until.to_string(), "successor": successor })
-        }
-        Status::Gone { since, successor, .. } => {
-            json!({ "status": "gone", "since": since.to_string(), "successor": successor })
-        }
+    describe_as(&provider.record, model, provider.is_simulated(), provider.serves(model))
+}
+
+/// As [`describe`], of a record whose provider is perhaps not there.
+pub fn describe_record(record: &Record, model: &Model) -> Value {
+    describe_as(record, model, record.simulated, false)
+}
+
+fn describe_as(record: &Record, model: &Model, is_simulated: bool, serves: bool) -> Value {
+    let successor = match &model.status {
+        Status::Live => None,
+        Status::Retiring { successor, .. } => successor.as_deref(),
+        Status::Gone { successor, .. } => Some(successor.as_str()),
     };
-    let sizes = match &model.sizes {
-        Sizes::None => json!(null),
-        Sizes::Any => json!("any"),
-        Sizes::List(sizes) => json!(sizes.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        Sizes::Rule(rule) => json!({
-            "multiple_of": rule.multiple_of, "max_ratio": rule.max_ratio, "max_edge": rule.max_edge,
-            "min_pixels": rule.min_pixels, "max_pixels": rule.max_pixels,
-        }),
-        Sizes::Ratios(ratios) => json!({
-            "ratios": ratios.list.iter().map(ToString::to_string).collect::<Vec<_>>(), "tiers": ratios.tiers,
-        }),
-    };
-    let prices = model.prices.as_ref();
-    let mut details = json!({
+    json!({
         "kind": "model",
         "title": model.title(),
+        "status": model.status.name(),
+        "shutdown_date": shutdown_date(model),
+        "successor": successor,
+        "aliases": model.aliases,
         "operations": model.operations.iter().map(|operation| operation.name()).collect::<Vec<_>>(),
-        "sizes": sizes,
-        "qualities": model.qualities,
-        "output_formats": model.output_formats,
-        "max_n": model.max_n,
-        "max_inputs": model.max_inputs,
-        "mask": model.mask,
-        "partial_images": model.partial_images,
-        "max_prompt_chars": model.max_prompt_chars,
+        "capabilities": capabilities(model),
         "passthrough": model.passthrough,
         "usd_per_image": examples(model),
-        "prices": prices.map(|prices| json!({
-            "certainty": prices.certainty.name(), "as_of": prices.as_of.map(|day| day.to_string()), "source": prices.source,
+        "prices": model.prices.as_ref().map(|prices| json!({
+            "unit": prices.rates.unit(), "certainty": prices.certainty.name(),
+            "as_of": prices.as_of.map(|day| day.to_string()), "source": prices.source,
         })),
-        "aliases": model.aliases,
-        "simulated": provider.is_simulated(),
-        "serves": provider.serves(model),
-    });
-    if let (Some(details), Some(status)) = (details.as_object_mut(), status.as_object()) {
-        details.extend(status.clone());
+        "typical_s": model.typical_latency(None).map(|time| time.as_secs()),
+        "certainty": record.certainty.name(),
+        "simulated": is_simulated,
+        "serves": serves,
+    })
+}
+
+/// What a model can be asked for, field by field: an enumeration, a range, a text, a picture. A field that is not here
+/// cannot be asked for.
+fn capabilities(model: &Model) -> Value {
+    let mut fields = serde_json::Map::new();
+    let mut put = |name: &str, value: Value| {
+        let mut value = value;
+        if let (Some(default), Some(descriptor)) = (model.defaults.get(name), value.as_object_mut()) {
+            descriptor.insert("default".to_owned(), default.clone());
+        }
+        fields.insert(name.to_owned(), value);
+    };
+    put("prompt", json!({ "type": "text", "max_chars": model.max_prompt_chars }));
+    put("n", json!({ "type": "integer", "min": 1, "max_per_call": model.max_n }));
+    if let Some(sizes) = sizes(&model.sizes) {
+        put("size", sizes);
     }
-    details
+    let formats: Vec<String> = model.output_formats.iter().map(ToString::to_string).collect();
+    for (name, values) in [
+        ("quality", &model.qualities),
+        ("background", &model.backgrounds),
+        ("output_format", &formats),
+        ("style", &model.styles),
+        ("moderation", &model.moderation),
+        ("input_fidelity", &model.input_fidelity),
+    ] {
+        if !values.is_empty() {
+            put(name, json!({ "type": "enum", "values": values }));
+        }
+    }
+    if !model.tiers.is_empty() {
+        put("quality_tier", json!({ "type": "enum", "values": model.tiers.keys().collect::<Vec<_>>() }));
+    }
+    if model.compression {
+        put("output_compression", json!({ "type": "integer", "min": 0, "max": 100 }));
+    }
+    if model.seed {
+        put("seed", json!({ "type": "integer" }));
+    }
+    if let Some(steps) = model.steps {
+        put("steps", json!({ "type": "integer", "min": steps.min, "max": steps.max }));
+    }
+    if let Some(guidance) = model.guidance {
+        let (min, max) = (guidance.min.to_json(), guidance.max.to_json());
+        put("guidance", json!({ "type": "number", "min": min, "max": max }));
+    }
+    if model.negative_prompt {
+        put("negative_prompt", json!({ "type": "text" }));
+    }
+    if model.max_inputs > 0 {
+        put("image", json!({ "type": "picture", "max": model.max_inputs }));
+    }
+    if model.mask {
+        put("mask", json!({ "type": "picture", "max": 1 }));
+    }
+    if model.partial_images > 0 {
+        put("partial_images", json!({ "type": "integer", "min": 0, "max": model.partial_images }));
+    }
+    fields.into()
+}
+
+/// The sizes that can be asked for, if any can.
+fn sizes(sizes: &Sizes) -> Option<Value> {
+    Some(match sizes {
+        Sizes::None => return None,
+        Sizes::Any => json!({ "type": "size" }),
+        Sizes::List(sizes) => {
+            json!({ "type": "enum", "values": sizes.iter().map(ToString::to_string).collect::<Vec<_>>() })
+        }
+        Sizes::Ratios(ratios) => json!({
+            "type": "size", "ratios": ratios.list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "tiers": ratios.tiers,
+        }),
+        Sizes::Rule(rule) => {
+            let SizeRule { multiple_of, max_ratio, max_edge, min_pixels, max_pixels } = rule;
+            json!({
+                "type": "size", "multiple_of": multiple_of, "max_ratio": max_ratio, "max_edge": max_edge,
+                "min_pixels": min_pixels, "max_pixels": max_pixels,
+            })
+        }
+    })
 }
 
 /// What one square picture costs at most, by quality.

@@ -172,7 +172,10 @@ impl Routes {
     ///
     /// # Errors
     /// There is no such model, or no candidate can make what is asked for.
-    pub fn plan(&self, call: &Call, _now: Millis) -> Result<Plan> {
+    pub fn plan(&self, call: &Call, now: Millis) -> Result<Plan> {
+        if let Some(elsewhere) = self.rendered_elsewhere(call) {
+            return self.plan(&elsewhere, now);
+        }
         if call.request.operation == Operation::Render {
             return self.plan_template(call);
         }
@@ -247,6 +250,17 @@ impl Routes {
             ),
         )
         .code("missing_required_parameter"))
+    }
+
+    /// The call for a template that a provider keeps, `provider/template`: its model is that template.
+    fn rendered_elsewhere(&self, call: &Call) -> Option<Call> {
+        let wanted = call.request.template.as_ref().filter(|_| call.request.operation == Operation::Render)?;
+        let (provider, template) = wanted.id.split_once('/')?;
+        self.registry.provider(provider)?;
+        let template = Some(TemplateCall { id: template.to_owned(), ..wanted.clone() });
+        let request = ImageRequest { operation: Operation::Generate, template, ..call.request.clone() };
+        let model = call.model.clone().or_else(|| Some(wanted.id.clone()));
+        Some(Call { model, request, ..call.clone() })
     }
 
     fn plan_template(&self, call: &Call) -> Result<Plan> {

@@ -278,7 +278,8 @@ impl Store {
     }
 
     /// Ends the attempts of processes that are gone: what was not sent is released, what was sent is
-    /// unknown and goes to suspense. Returns how many there were of each.
+    /// unknown and goes to suspense. Returns how many there were of each. What the provider has accepted is left to
+    /// [`Store::adopt`].
     pub async fn recover(&self, now: Millis) -> Result<(u32, u32), StoreError> {
         self.give_up_the_dead().await?;
         let orphans = self.engine.read(|sql| open_attempts(sql, ORPHANS, &[])).await?;
@@ -495,9 +496,13 @@ fn end(
     Ok(true)
 }
 
-/// Under way, and nobody is there to finish it.
-const ORPHANS: &str = "a.state IN ('reserved', 'sending', 'accepted') \
+/// Under way, and nobody is there to finish it. What was accepted is asked for instead, see [`super::jobs`].
+const ORPHANS: &str = "a.state IN ('reserved', 'sending') \
                        AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = a.owner)";
+
+/// The columns of an [`OpenAttempt`].
+pub(super) const OPEN: &str = "a.id, a.state, a.request, a.tenant, a.api_key, a.provider, a.model, a.purpose, \
+                               a.pictures, a.expected, a.fault, a.created_ms, a.route";
 
 /// The attempts that `condition` (a constant of this file) names, oldest first.
 fn open_attempts(
@@ -505,18 +510,12 @@ fn open_attempts(
     condition: &'static str,
     values: &[super::sql::Value],
 ) -> Result<Vec<OpenAttempt>, SqlError> {
-    let rows = sql.query(
-        &format!(
-            "SELECT a.id, a.state, a.request, a.tenant, a.api_key, a.provider, a.model, a.purpose, a.pictures, a.expected,
-                    a.fault, a.created_ms, a.route
-             FROM attempts a WHERE {condition} ORDER BY a.created_ms, a.id"
-        ),
-        values,
-    )?;
+    let rows =
+        sql.query(&format!("SELECT {OPEN} FROM attempts a WHERE {condition} ORDER BY a.created_ms, a.id"), values)?;
     rows.iter().map(open_attempt).collect()
 }
 
-fn open_attempt(row: &Row) -> Result<OpenAttempt, SqlError> {
+pub(super) fn open_attempt(row: &Row) -> Result<OpenAttempt, SqlError> {
     let state = match row.text(1)?.as_str() {
         "reserved" => AttemptState::Reserved,
         "sending" => AttemptState::Sending,

@@ -136,6 +136,11 @@ impl Store {
         Ok(term)
     }
 
+    /// The term of [`Store::term`], if there is one.
+    pub(super) async fn present_term(&self) -> Option<Term> {
+        self.instance.term.lock().await.as_ref().map(|held| held.term)
+    }
+
     /// A sign of life, for the others. If they have given this process up, it has no term any more until it
     /// needs one.
     ///
@@ -168,6 +173,24 @@ impl Store {
         Ok(())
     }
 
+    /// How many processes do paid work on this store, as far as is known: those that do, and this one, whether it does
+    /// already or not.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn processes(&self) -> Result<u32, StoreError> {
+        let ours = self.instance.term.lock().await.as_ref().map(|held| held.term.0.to_be_bytes());
+        let rows = self
+            .engine
+            .read(|sql| {
+                let now = sql.now()?;
+                sql.query("SELECT id FROM instances WHERE expires_ms > ?1", &values![now])
+            })
+            .await?;
+        let others = rows.iter().filter(|row| row.bytes::<16>(0).ok() != ours).count();
+        Ok(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Says goodbye: nobody need wait for this process.
     ///
     /// # Errors
@@ -183,7 +206,7 @@ impl Store {
 
     /// Takes away the term of every process that has ended, or was silent for longer than it may.
     pub(super) async fn give_up_the_dead(&self) -> Result<(), StoreError> {
-        let ours = self.instance.term.lock().await.as_ref().map(|held| held.term);
+        let ours = self.present_term().await;
         let (now, rows) =
             self.engine.read(|sql| Ok((sql.now()?, sql.query("SELECT id, expires_ms FROM instances", &[])?))).await?;
         self.instance.heard();

@@ -9,6 +9,7 @@ mod attempts;
 mod blobs;
 mod entries;
 mod instance;
+mod jobs;
 mod money;
 mod postgres;
 mod replies;
@@ -25,6 +26,7 @@ pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Rese
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
+pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};

@@ -27,6 +27,7 @@ use crate::clock::Millis;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_foundation.sql"),
     include_str!("../../../../migrations/postgres/0002_retention.sql"),
+    include_str!("../../../../migrations/postgres/0003_jobs.sql"),
 ];
 
 /// Connections of one process at most.

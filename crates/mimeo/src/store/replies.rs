@@ -31,6 +31,8 @@ pub struct Reply {
     pub answer: Option<String>,
     /// True if nobody is there any more who would answer.
     pub is_abandoned: bool,
+    /// True if its caller does not want it any more.
+    pub is_called_off: bool,
     /// When it was asked.
     pub created_ms: Millis,
 }
@@ -49,10 +51,10 @@ pub struct Past {
 }
 
 /// Owns what is left to whoever asks next. No process is called so: their names are random.
-const NOBODY: [u8; 16] = [0; 16];
+pub(super) const NOBODY: [u8; 16] = [0; 16];
 
 const COLUMNS: &str = "r.id, r.fingerprint, r.answer, r.created_ms, \
-                       CASE WHEN EXISTS (SELECT 1 FROM instances i WHERE i.id = r.owner) THEN 0 ELSE 1 END";
+                       CASE WHEN EXISTS (SELECT 1 FROM instances i WHERE i.id = r.owner) THEN 0 ELSE 1 END, r.stop";
 
 impl Store {
     /// Claims the right to answer. `None`: it is this request's. Otherwise what another request under the
@@ -100,13 +102,32 @@ impl Store {
                 if reply.answer.is_none() && reply.fingerprint == claim.fingerprint {
                     // Asked within the statement: another process may be taking it over this very moment.
                     let taken = sql.execute(
-                        "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL AND
+                        "UPDATE replies SET owner = ?2, stop = 0 WHERE id = ?1 AND answer IS NULL AND
                            (owner = ?2 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = replies.owner))",
                         &values![reply.id.to_bytes(), term.0.to_be_bytes()],
                     )?;
                     reply.is_abandoned = taken == 1;
                 }
                 Ok(Some(reply))
+            })
+            .await
+    }
+
+    /// Takes over the claim of the request `id`, if nobody is there any more who would answer it: when it was
+    /// asked.
+    pub async fn take_over_reply(&self, id: RequestId, term: Term) -> Result<Option<Millis>, StoreError> {
+        self.engine
+            .write(move |sql| {
+                let taken = sql.execute(
+                    "UPDATE replies SET owner = ?2 WHERE id = ?1 AND answer IS NULL AND
+                       (owner = ?2 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = replies.owner))",
+                    &values![id.to_bytes(), term.0.to_be_bytes()],
+                )?;
+                if taken == 0 {
+                    return Ok(None);
+                }
+                let row = sql.first("SELECT created_ms FROM replies WHERE id = ?1", &values![id.to_bytes()])?;
+                row.map(|row| row.int(0)).transpose()
             })
             .await
     }
@@ -197,7 +218,8 @@ impl Store {
                     let count = match row.text(0)?.as_str() {
                         "done" if has_picture => &mut past.stored,
                         "done" => &mut past.lost,
-                        "reserved" | "sending" | "accepted" if has_owner => &mut past.open,
+                        "reserved" | "sending" if has_owner => &mut past.open,
+                        "accepted" => &mut past.open, // whoever comes next asks for it
                         "reserved" => continue, // nothing was sent for it, and nothing will be
                         _ => &mut past.unknown,
                     };
@@ -234,5 +256,6 @@ fn reply_of_row(row: &Row) -> Result<Reply, SqlError> {
         answer: row.maybe_text(2)?,
         created_ms: row.int(3)?,
         is_abandoned: row.flag(4)?,
+        is_called_off: row.flag(5)?,
     })
 }

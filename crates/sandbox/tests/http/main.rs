@@ -1,81 +1,19 @@
 //! The sandbox over HTTP, through a client so plain that it sees broken answers as they are.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod client;
+mod graphs;
+mod simulations;
+
+use client::{Answer, get, post, request, size_of_png};
 use mimeo_sandbox::{Book, Options, Sandbox, Usd, start};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-
-/// What came over the connection until it ended.
-#[derive(Debug)]
-struct Answer {
-    /// 0 if nothing came.
-    status: u16,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn parse(raw: &[u8]) -> Self {
-        let Some(end) = raw.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return Self { status: 0, headers: HashMap::new(), body: Vec::new() };
-        };
-        let head = String::from_utf8(raw[..end].to_vec()).unwrap();
-        let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap()[9..12].parse().unwrap();
-        let headers = lines.map(|line| line.split_once(": ").unwrap());
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { status, headers, body: raw[end + 4..].to_vec() }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Picture `index` of an answer with base64, decoded.
-    fn picture(&self, index: usize) -> Vec<u8> {
-        let document = self.json();
-        let text = document["data"][index]["b64_json"].as_str().unwrap();
-        base64_simd::STANDARD.decode_to_vec(text).unwrap()
-    }
-
-    fn whole(&self) -> bool {
-        self.headers["content-length"] == self.body.len().to_string()
-    }
-}
-
-async fn request(sandbox: &Sandbox, head: &str, body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(sandbox.addr()).await.unwrap();
-    let length = body.len();
-    let head = format!("{head}\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n", sandbox.addr());
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body).await.unwrap();
-    let mut raw = Vec::new();
-    // A connection that is reset ends the answer just as one that is closed.
-    let _ = stream.read_to_end(&mut raw).await;
-    Answer::parse(&raw)
-}
-
-async fn post(sandbox: &Sandbox, path: &str, body: &Value) -> Answer {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nAuthorization: Bearer sk-test\r\nContent-Type: application/json\r\nx-client-request-id: try-1"
-    );
-    request(sandbox, &head, body.to_string().as_bytes()).await
-}
-
-async fn get(sandbox: &Sandbox, path: &str) -> Answer {
-    request(sandbox, &format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer sk-test"), b"").await
-}
 
 /// Generates one small picture with the simulated OpenAI.
 async fn generate(sandbox: &Sandbox, prompt: &str) -> Answer {
@@ -83,13 +21,8 @@ async fn generate(sandbox: &Sandbox, prompt: &str) -> Answer {
     post(sandbox, "/openai/v1/images/generations", &body).await
 }
 
-async fn sandbox() -> Sandbox {
+pub(crate) async fn sandbox() -> Sandbox {
     start(Options::default()).await.unwrap()
-}
-
-fn size_of_png(file: &[u8]) -> (u32, u32) {
-    let reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
-    (reader.info().width, reader.info().height)
 }
 
 #[tokio::test]
