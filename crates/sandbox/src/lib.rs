@@ -69,7 +69,7 @@ pub struct Options {
     pub durable: bool,
     /// Pad every picture to at least so many bytes. `None` leaves them as they are, a few hundred kilobytes.
     pub picture_bytes: Option<usize>,
-    /// The simulation that is also served without `/as/NAME` in front, or `graph`. Default: none.
+    /// The simulation that is also served without `/as/NAME` in front. Default: none.
     pub as_provider: Option<String>,
     /// Files of further simulations; they replace built-in ones of the same name.
     pub simulations: Vec<PathBuf>,
@@ -127,8 +127,7 @@ pub struct Sandbox {
 /// # Errors
 /// When the book or the address cannot be had, or a simulation cannot be played.
 pub async fn start(options: Options) -> Result<Sandbox, StartError> {
-    let at_root = options.as_provider.as_deref().filter(|name| *name != graph::NAME);
-    let simulations = simulation::Simulations::load(&options.simulations, at_root)?;
+    let simulations = simulation::Simulations::load(&options.simulations, options.as_provider.as_deref())?;
     let book = Arc::new(Book::open(options.book.as_deref(), options.durable)?);
     let unavailable = |source| StartError::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(unavailable)?;

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::sale::HangUp;
 use crate::shop::Shop;
 use crate::simulation::{self, SimulationError};
-use crate::{compatible, control, files, graph, native, openai, rate};
+use crate::{compatible, control, files, native, openai, rate};
 
 /// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
 const LARGEST_REQUEST: usize = 256 << 20;
@@ -32,12 +32,10 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// All routes over one shop.
 pub(crate) fn router(shop: Arc<Shop>) -> Router {
-    // The server of graphs is in code, and can stand at the root like a simulation.
-    let root = if shop.graph_at_root { graph::routes() } else { Router::new() };
-    root.nest("/openai/v1", openai::routes())
+    Router::new()
+        .nest("/openai/v1", openai::routes())
         .nest("/compatible/v1", compatible::routes())
         .nest("/native/v1", native::routes())
-        .nest("/graph", graph::routes())
         .nest("/control", control::routes())
         .route("/files/{id}", get(files::file))
         .route("/elsewhere", any(elsewhere))

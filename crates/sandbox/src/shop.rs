@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::Options;
 use crate::book::Book;
 use crate::files::Files;
-use crate::graph::{self, Graphs};
+use crate::graph::Graphs;
 use crate::rate::Rate;
 use crate::sale::nanoseconds;
 use crate::script::Script;
@@ -31,8 +31,6 @@ pub(crate) struct Shop {
     pub jobs: Jobs,
     pub simulations: Simulations,
     pub graphs: Graphs,
-    /// Whether the server of graphs stands at the root.
-    pub graph_at_root: bool,
     /// Jobs run here, so that a stopping sandbox can wait for them.
     pub tasks: TaskTracker,
     /// Cancelled when the sandbox stops.
@@ -62,7 +60,6 @@ impl Shop {
             jobs: Jobs::default(),
             simulations,
             graphs: Graphs::default(),
-            graph_at_root: options.as_provider.as_deref() == Some(graph::NAME),
             tasks,
             stop,
             picture_bytes: options.picture_bytes.unwrap_or(0),

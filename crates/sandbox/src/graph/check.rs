@@ -208,13 +208,13 @@ impl Graph {
         }
     }
 
-    /// What is to be drawn.
-    pub(super) fn order(&self) -> Order {
+    /// What is to be drawn, by the provider of that name.
+    pub(super) fn order(&self, provider: String) -> Order {
         // A side that no canvas can have is drawn as large as one can be.
         let side = |name: &str| self.number(name).unwrap_or(1024).clamp(16, 4096) as u32;
         let seed = self.number("seed").or_else(|| self.number("noise_seed"));
         Order {
-            provider: super::NAME.to_owned(),
+            provider,
             account: "anonymous".to_owned(),
             attempt: None,
             model: self.word(&["ckpt_name", "unet_name", "model_name"]).unwrap_or_else(|| "unnamed".to_owned()),

@@ -1,8 +1,8 @@
-//! A simulated server that executes graphs of nodes, under `/graph`. It costs nothing; the book has a line of 0 dollars
-//! for every graph that brought pictures all the same.
+//! A simulated server that executes graphs of nodes, for simulations whose file says `plays = "graph"`. It costs nothing;
+//! the book has a line of 0 dollars for every graph that brought pictures all the same.
 //!
-//! Its protocol is too lively for a file of a simulation: a queue that everybody sees, and news and previews over a
-//! WebSocket. `check` looks a graph through, `run` executes it, `socket` tells.
+//! Its protocol is too lively to be told in a file: a queue that everybody sees, and news and previews over a WebSocket.
+//! All such simulations of a sandbox share one queue. `check` looks a graph through, `run` executes it, `socket` tells.
 
 mod check;
 mod run;
@@ -11,26 +11,25 @@ mod socket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{DefaultBodyLimit, Multipart, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use crate::fault::Fault;
 use crate::files;
 use crate::problem::Problem;
 use crate::sale::{self, Complaint, Reply, Voice};
 use crate::shop::{Shop, attempt};
-
-/// Its name in the invoice book, and for `--as`.
-pub(crate) const NAME: &str = "graph";
 
 /// Messages that a listener may lag behind before it misses some.
 const BACKLOG: usize = 4096;
@@ -94,8 +93,31 @@ impl Graphs {
     }
 }
 
-/// The routes.
-pub(crate) fn routes() -> Router<Arc<Shop>> {
+/// The name of the simulation that is played, for the invoice book.
+#[derive(Clone, Debug)]
+struct PlayedAs(String);
+
+/// Answers a request to the simulation of that name; `path` is what follows its own address.
+pub(crate) async fn serve(shop: Arc<Shop>, name: &str, path: &str, mut request: Request) -> Response {
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let Ok(uri) = format!("{path}{query}").parse() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    *request.uri_mut() = uri;
+    // What the outer router captured would count as captured by the inner one. The connection itself is needed.
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    request.extensions_mut().clear();
+    request.extensions_mut().insert(PlayedAs(name.to_owned()));
+    if let Some(upgrade) = upgrade {
+        request.extensions_mut().insert(upgrade);
+    }
+    match routes().with_state(shop).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn routes() -> Router<Arc<Shop>> {
     Router::new()
         .route("/prompt", post(prompt))
         .route("/history", get(histories))
@@ -133,7 +155,12 @@ enum End {
     Forgotten,
 }
 
-async fn prompt(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+async fn prompt(
+    State(shop): State<Arc<Shop>>,
+    Extension(PlayedAs(name)): Extension<PlayedAs>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let visit = shop.counters.enter();
     let bad = |complaint: Value| Ok((StatusCode::BAD_REQUEST, Json(complaint)).into_response());
     let Ok(sent) = serde_json::from_slice::<Value>(&body) else {
@@ -144,7 +171,7 @@ async fn prompt(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) 
         Err(complaint) => return bad(complaint),
     };
     let text = |name: &str| sent.get(name).and_then(Value::as_str).map(str::to_owned);
-    let mut order = graph.order();
+    let mut order = graph.order(name);
     order.attempt = attempt(&headers);
     let plan = sale::plan(&shop, &order)?;
     let end = match &plan.outcome {

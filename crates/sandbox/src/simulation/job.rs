@@ -377,12 +377,17 @@ name = "easel"
 title = "The easel"
 docs = "https://example.com"
 as_of = "2026-11-21"
-routes = []
 [prices]
 "*" = "0.25"
 [billing]
 cancelled = true
-[errors]
+[errors.server]
+body = ""
+[[routes]]
+does = "poll"
+path = "/{job}"
+[[routes.answers]]
+body = "{{ job.state }}"
 [job]
 queued_polls = 0
 running_polls = 0

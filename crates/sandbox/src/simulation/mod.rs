@@ -71,6 +71,9 @@ impl Simulation {
         let invalid = |message: String| SimulationError::Invalid { name: file.to_owned(), message };
         let sheet: Sheet = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if sheet.plays.is_none() && (sheet.routes.is_empty() || sheet.prices.is_empty() || sheet.errors.is_empty()) {
+            return Err(invalid("it needs [[routes]], [prices] and [errors], or `plays`".to_owned()));
+        }
         if sheet.name.is_empty() || !sheet.name.chars().all(plain) {
             return Err(invalid(format!("`{}` is no name: a-z, 0-9 and - are allowed", sheet.name)));
         }
@@ -185,8 +188,10 @@ pub struct Described {
     pub docs: String,
     /// When that was read.
     pub as_of: String,
-    /// Requests that it answers.
+    /// Requests that it answers; none for servers that are in code.
     pub examples: Vec<Example>,
+    /// In how many ways it refuses prompts: `[[refuse=N]]` knows so many.
+    pub refusals: usize,
 }
 
 /// Every simulation of this program, and those in further files, by name.
@@ -198,7 +203,8 @@ pub fn simulations(files: &[PathBuf]) -> Result<Vec<Described>, SimulationError>
     let described = all.by_name.values().map(|simulation| {
         let Sheet { name, title, docs, as_of, examples, .. } = &simulation.sheet;
         let (name, title, docs, as_of) = (name.clone(), title.clone(), docs.clone(), as_of.clone());
-        Described { name, title, docs, as_of, examples: examples.clone() }
+        let refusals = simulation.sheet.refusals.len();
+        Described { name, title, docs, as_of, examples: examples.clone(), refusals }
     });
     Ok(described.collect())
 }

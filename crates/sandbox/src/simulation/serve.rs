@@ -13,11 +13,12 @@ use super::check::{Flaw, Given, Part, check};
 use super::order::{self, Wish};
 use super::path::{Captures, capture, fits, text};
 use super::sell::seed;
-use super::sheet::{Does, Encoding, Route, Trouble};
+use super::sheet::{Does, Encoding, Plays, Route, Trouble};
 use super::webhook::{self, Callback};
 use super::wording::{self, Facts};
 use super::{Simulation, auth};
 use crate::files;
+use crate::graph;
 use crate::problem::Problem;
 use crate::sale::{Complaint, Order, unix_seconds};
 use crate::shop::{Shop, attempt};
@@ -44,6 +45,9 @@ pub(crate) async fn serve(
     path: String,
     request: Request,
 ) -> Response {
+    if simulation.sheet.plays == Some(Plays::Graph) {
+        return graph::serve(shop, &simulation.sheet.name, &path, request).await;
+    }
     if let Some(name) = path.strip_prefix("/files/") {
         return files::give(&shop, name, request.headers());
     }

@@ -18,22 +18,27 @@ pub(crate) struct Sheet {
     pub docs: String,
     /// When its facts were read, `YYYY-MM-DD`.
     pub as_of: String,
+    /// A server in code that is played; the file needs nothing else then.
+    pub plays: Option<Plays>,
     /// The ways to show a key; one of them is enough, none at all needs none.
     #[serde(default)]
     pub auth: Vec<Auth>,
     /// Groups of fields that several routes take.
     #[serde(default)]
     pub shared: BTreeMap<String, BTreeMap<String, Rule>>,
+    #[serde(default)]
     pub routes: Vec<Route>,
     /// Answers of all routes of a kind that have none of their own.
     #[serde(default)]
     pub answers: BTreeMap<Does, Vec<Answer>>,
     /// By model; `*` in a name stands for anything.
+    #[serde(default)]
     pub prices: BTreeMap<String, Price>,
     /// What one unit costs in which the provider tells its costs.
     pub unit_usd: Option<Usd>,
     #[serde(default)]
     pub billing: Billing,
+    #[serde(default)]
     pub errors: BTreeMap<Trouble, Answer>,
     /// The ways to refuse a prompt.
     #[serde(default)]
@@ -47,6 +52,14 @@ pub(crate) struct Sheet {
     /// Requests that must work; tests send them.
     #[serde(default)]
     pub examples: Vec<Example>,
+}
+
+/// Servers whose protocol cannot be told in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Plays {
+    /// One that executes graphs of nodes.
+    Graph,
 }
 
 /// One way to show a key.

@@ -30,14 +30,14 @@ fn graph(prompt: &str) -> Value {
 }
 
 async fn send(sandbox: &Sandbox, id: &str, graph: &Value) -> Answer {
-    post(sandbox, "/graph/prompt", &json!({ "prompt": graph, "client_id": id, "prompt_id": id })).await
+    post(sandbox, "/as/comfyui/prompt", &json!({ "prompt": graph, "client_id": id, "prompt_id": id })).await
 }
 
 /// A WebSocket on which what concerns that name is told.
 async fn listen(sandbox: &Sandbox, name: &str) -> WebSocketStream<TcpStream> {
     let mut stream = TcpStream::connect(sandbox.addr()).await.unwrap();
     let head = format!(
-        "GET /graph/ws?clientId={name} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /as/comfyui/ws?clientId={name} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -92,18 +92,18 @@ async fn a_graph_is_executed_and_told_step_by_step() {
     assert_eq!((count("progress"), count("preview"), count("executing")), (8, 8, 8), "{kinds:?}");
     assert!(count("status") >= 1);
 
-    let history = get(&sandbox, "/graph/history/one").await.json();
+    let history = get(&sandbox, "/as/comfyui/history/one").await.json();
     assert_eq!(history["one"]["status"]["status_str"], "success");
     let images = history["one"]["outputs"]["9"]["images"].as_array().unwrap().clone();
     assert_eq!(images.len(), 2);
     let name = images[1]["filename"].as_str().unwrap();
-    let path = format!("GET /graph/view?filename={name}&subfolder=&type=output HTTP/1.1");
+    let path = format!("GET /as/comfyui/view?filename={name}&subfolder=&type=output HTTP/1.1");
     assert_eq!(size_of_png(&request(&sandbox, &path, b"").await.body), (128, 64));
     let lines = sandbox.book().lines().unwrap();
     let invoice = &lines[0].invoice;
-    assert_eq!((invoice.provider.as_str(), invoice.model.as_str(), invoice.n), ("graph", "sdxl.safetensors", 2));
+    assert_eq!((invoice.provider.as_str(), invoice.model.as_str(), invoice.n), ("comfyui", "sdxl.safetensors", 2));
     assert_eq!((invoice.prompt.as_str(), invoice.usd.to_string().as_str()), ("a red kite", "0"));
-    assert_eq!(get(&sandbox, "/graph/history/two").await.json(), json!({}));
+    assert_eq!(get(&sandbox, "/as/comfyui/history/two").await.json(), json!({}));
     sandbox.stop().await;
 }
 
@@ -138,7 +138,7 @@ async fn a_graph_that_cannot_be_executed_is_not_queued() {
     form.extend_from_slice(
         b"\r\n--cut\r\nContent-Disposition: form-data; name=\"subfolder\"\r\n\r\nmine\r\n--cut--\r\n",
     );
-    let head = "POST /graph/upload/image HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=cut";
+    let head = "POST /as/comfyui/upload/image HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=cut";
     let answer = request(&sandbox, head, &form).await;
     assert_eq!(answer.json(), json!({ "name": "kite.png", "subfolder": "mine", "type": "input" }));
     assert_eq!(send(&sandbox, "y", &loads("mine/kite.png")).await.status, 200);
@@ -151,7 +151,7 @@ async fn a_graph_fails_is_interrupted_or_taken_out_of_the_queue() {
     let mut socket = listen(&sandbox, "bad").await;
     assert_eq!(send(&sandbox, "bad", &graph("[[fail-job]]")).await.status, 200);
     assert!(told(&mut socket).await.contains(&"execution_error".to_owned()));
-    let status = get(&sandbox, "/graph/history/bad").await.json()["bad"]["status"].clone();
+    let status = get(&sandbox, "/as/comfyui/history/bad").await.json()["bad"]["status"].clone();
     assert_eq!((&status["status_str"], &status["messages"][1][0]), (&json!("error"), &json!("execution_error")));
     assert_eq!(send(&sandbox, "down", &graph("[[fail=503]]")).await.status, 503);
 
@@ -167,23 +167,23 @@ async fn a_graph_fails_is_interrupted_or_taken_out_of_the_queue() {
     };
     tokio::time::timeout(Duration::from_secs(30), started).await.unwrap();
     send(&sandbox, "second", &graph("x")).await;
-    let queue = get(&sandbox, "/graph/queue").await.json();
+    let queue = get(&sandbox, "/as/comfyui/queue").await.json();
     assert_eq!((&queue["queue_running"][0][1], &queue["queue_pending"][0][1]), (&json!("first"), &json!("second")));
-    post(&sandbox, "/graph/interrupt", &json!({ "prompt_id": "second" })).await;
-    post(&sandbox, "/graph/queue", &json!({ "delete": ["second", "first"] })).await;
-    let queue = get(&sandbox, "/graph/queue").await.json();
+    post(&sandbox, "/as/comfyui/interrupt", &json!({ "prompt_id": "second" })).await;
+    post(&sandbox, "/as/comfyui/queue", &json!({ "delete": ["second", "first"] })).await;
+    let queue = get(&sandbox, "/as/comfyui/queue").await.json();
     assert_eq!((&queue["queue_running"][0][1], &queue["queue_pending"]), (&json!("first"), &json!([])));
-    post(&sandbox, "/graph/interrupt", &json!({ "prompt_id": "first" })).await;
+    post(&sandbox, "/as/comfyui/interrupt", &json!({ "prompt_id": "first" })).await;
     assert!(told(&mut socket).await.contains(&"execution_interrupted".to_owned()));
-    assert_eq!(get(&sandbox, "/graph/history/second").await.json(), json!({}));
+    assert_eq!(get(&sandbox, "/as/comfyui/history/second").await.json(), json!({}));
     assert_eq!(sandbox.book().totals().count, 0);
     sandbox.stop().await;
 }
 
 #[tokio::test]
 async fn the_server_of_graphs_can_stand_at_the_root() {
-    let sandbox = start(Options { as_provider: Some("graph".to_owned()), ..Options::default() }).await.unwrap();
+    let sandbox = start(Options { as_provider: Some("comfyui".to_owned()), ..Options::default() }).await.unwrap();
     assert_eq!(get(&sandbox, "/system_stats").await.json()["devices"][0]["name"], "simulated");
-    assert_eq!(get(&sandbox, "/graph/queue").await.json(), get(&sandbox, "/queue").await.json());
+    assert_eq!(get(&sandbox, "/as/comfyui/queue").await.json(), get(&sandbox, "/queue").await.json());
     sandbox.stop().await;
 }
