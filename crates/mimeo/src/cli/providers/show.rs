@@ -163,7 +163,12 @@ fn filled(pieces: &[String], width: usize) -> Vec<String> {
                 line.push_str(", ");
                 line.push_str(piece);
             }
-            _ => lines.push(piece.clone()),
+            last => {
+                if let Some(line) = last {
+                    line.push(',');
+                }
+                lines.push(piece.clone());
+            }
         }
     }
     lines
