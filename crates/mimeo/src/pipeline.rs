@@ -17,6 +17,8 @@
 //! Phases ④ to ⑧ run in a tracked task that belongs to no caller's connection: who hangs up neither
 //! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
 
+mod again;
+mod copies;
 mod kept;
 mod laps;
 mod make;
@@ -398,6 +400,7 @@ impl Pipeline {
                 background: request.background.clone(),
                 output_format: request.output_format,
             }),
+            target: order.plan.target(),
             warnings: warnings.clone(),
             explain,
             timings: laps.done(),

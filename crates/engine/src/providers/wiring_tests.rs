@@ -7,6 +7,7 @@ use axum::http::Response;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::request::TemplateCall;
 use crate::domain::{Fault, FaultKind, Generated, ImageRequest, Operation, Price, Size, Usage};
 use crate::providers::testing::{self, Seen, Server, input, recorded, typed};
 
@@ -24,7 +25,7 @@ fn record(tables: &str, model: &str) -> String {
 async fn submit(record: &str, server: &Server, request: &ImageRequest, n: u32) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("vendor/kite#v2").unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     provider.submit(&testing::job(&model, &request, n, None), &|_| {}).await
 }
 
@@ -128,6 +129,63 @@ async fn pictures_go_in_the_form_that_the_record_says() {
             {"inlineData": {"data": "dHdv", "mimeType": "image/png"}},
         ]})
     );
+}
+
+#[tokio::test]
+async fn the_data_of_a_template_goes_to_its_layers() {
+    let filled = |prompt: &str| ImageRequest {
+        template: Some(TemplateCall {
+            id: "card".to_owned(),
+            version: String::new(),
+            data: json!({"title": "Hi", "photo": "https://x/y.png", "price": {"text": "9", "color": "red"}}),
+        }),
+        ..ImageRequest::generate(prompt)
+    };
+    let sent = async |fields: &str, request: &ImageRequest| {
+        let tables = format!("wire = {{ generate = '/r' }}\nfields = {{ {fields} }}");
+        let server = picture_server().await;
+        submit(&record(&tables, "prompt_optional = true"), &server, request, 1).await.unwrap();
+        server.seen()[0].json()
+    };
+    assert_eq!(
+        sent("prompt = 'layers/prompt/text', data = { at = 'layers', text = 'text', link = 'image' }", &filled("Ho"))
+            .await,
+        json!({"layers": {
+            "title": {"text": "Hi"}, "photo": {"image": "https://x/y.png"}, "price": {"text": "9", "color": "red"},
+            "prompt": {"text": "Ho"},
+        }})
+    );
+    let named = "prompt = { at = 'changes/-/text', beside = { name = 'prompt' } }, \
+                 data = { at = 'changes', as = 'named', text = 'text', link = 'image_url' }";
+    assert_eq!(
+        sent(named, &filled("Ho")).await,
+        json!({"changes": [
+            {"name": "photo", "image_url": "https://x/y.png"},
+            {"name": "price", "text": "9", "color": "red"},
+            {"name": "title", "text": "Hi"},
+            {"name": "prompt", "text": "Ho"},
+        ]})
+    );
+    assert_eq!(
+        sent("model = { at = 'id', as = 'number' }, data = { at = '*', text = 'text' }", &filled("")).await,
+        json!({
+            "id": "vendor/kite v2", "title": {"text": "Hi"}, "photo": "https://x/y.png",
+            "price": {"text": "9", "color": "red"},
+        })
+    );
+    assert_eq!(sent("prompt = 'prompt', data = 'values'", &ImageRequest::generate("")).await, json!({}));
+}
+
+#[test]
+fn who_draws_no_templates_takes_neither_their_data_nor_an_empty_prompt() {
+    let text = record("wire = { generate = '/v1' }\nfields = { prompt = 'prompt' }", "");
+    let provider = recorded(&text, "http://127.0.0.1:9");
+    let model = provider.model("vendor/kite v2").unwrap();
+    let template = TemplateCall { id: "card".to_owned(), version: String::new(), data: json!({}) };
+    let filled = ImageRequest { template: Some(template), ..kite() };
+    assert_eq!(model.fit(&filled, &BTreeMap::new(), None).unwrap_err().param, "template");
+    let nothing = ImageRequest::generate(" ");
+    assert_eq!(model.fit(&nothing, &BTreeMap::new(), None).unwrap_err().param, "prompt");
 }
 
 #[tokio::test]
@@ -284,4 +342,39 @@ async fn when_to_come_back_may_be_said_in_the_body() {
     assert_eq!(after("ms", json!(250)).await, Some(250));
     assert_eq!(after("text", json!("Your limit resets in ~30s.")).await, Some(30_000));
     assert_eq!(after("text", json!("soon")).await, None);
+}
+
+#[tokio::test]
+async fn what_is_sent_with_edits_only() {
+    let tables = "constants = { mode = 'text', safe = false }\nedit_constants = { mode = 'image', strength = 0.5 }\n\
+                  wire = { generate = '/g', edit = '/e' }\nfields = { prompt = 'prompt', image = 'image' }";
+    let record = record(tables, "operations = ['generate', 'edit']\nmax_inputs = 1");
+    let server = picture_server().await;
+    submit(&record, &server, &kite(), 1).await.unwrap();
+    let edit = ImageRequest { operation: Operation::Edit, inputs: vec![input(b"one", 2, 2)], ..kite() };
+    submit(&record, &server, &edit, 1).await.unwrap();
+    let seen: Vec<Value> = server.seen().iter().map(Seen::json).collect();
+    assert_eq!(seen[0], json!({"prompt": "a red kite", "mode": "text", "safe": false}));
+    assert_eq!((&seen[1]["mode"], &seen[1]["strength"]), (&json!("image"), &json!(0.5)));
+}
+
+#[tokio::test]
+async fn a_picture_that_is_not_clear_is_withheld_and_billed() {
+    let tables = "wire = { generate = '/g' }\nfields = { prompt = 'prompt', n = 'n' }\n\
+                  result = { pictures = [{ at = 'data/*', value = 'b64', clear = 'safe' }] }";
+    let record = record(tables, "max_n = 3");
+    let b64 = base64_simd::STANDARD.encode_to_string(PICTURE);
+    let server = Server::start(move |seen: &Seen| {
+        let safe = json!({"b64": b64, "safe": true});
+        let unsafe_ = json!({"b64": b64, "safe": false});
+        let data =
+            if seen.json()["n"] == 1 { json!([{"b64": null, "safe": false}]) } else { json!([unsafe_, safe, safe]) };
+        typed(200, "application/json", json!({"data": data}).to_string())
+    })
+    .await;
+    let fault = submit(&record, &server, &kite(), 1).await.unwrap_err();
+    assert_eq!((fault.kind, fault.billed), (FaultKind::Refused, Some(Price::Known("0.05".parse().unwrap()))));
+    let made = submit(&record, &server, &kite(), 3).await.unwrap();
+    // All three were made.
+    assert_eq!((made.pictures.len(), made.billed), (2, Some("0.15".parse().unwrap())));
 }
