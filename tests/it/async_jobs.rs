@@ -11,7 +11,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::world::{Folder, Reply, reply};
+use crate::cluster::Cluster;
+use crate::world::{Folder, Reply, World, reply};
 use house::{Gateway, House, Terms};
 
 /// Nothing here takes longer.
@@ -46,6 +47,16 @@ impl Gateway {
 
     async fn delete(&self, path: &str) -> Reply {
         reply(self.client.delete(format!("{}{path}", self.url))).await
+    }
+
+    /// Calls a job off that has not ended. It may be quick.
+    async fn call_off(&self, path: &str) {
+        let told = self.delete(path).await;
+        let expected = match told.status {
+            202 => "cancelling",
+            _ => "cancelled",
+        };
+        assert!(matches!(told.status, 200 | 202) && told.body["status"] == expected, "{}", told.body);
     }
 
     /// Waits until the job has come to `status`.
@@ -149,6 +160,87 @@ async fn i8_whoever_is_there_asks_for_it() {
     }
     assert_eq!(house.prints().len(), 1);
     last.until_balances(["0", "0.05", "0"]).await;
+}
+
+/// The binary itself, killed the moment the provider has accepted a job, and then again and again while it is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_killed_again_and_again() {
+    let (folder, house) = (Folder::new(), House::open().await);
+    let mut world = World::with(&Terms::default().configured(&folder.0, &house)).await;
+    // The invoices are the house's.
+    world.leave_unaudited();
+    world.restart_failing("attempt::after_accepted=kill");
+    let url = format!("{}/v1/images/generations", world.gateway.url);
+    let request = world.client.post(url).header("content-type", "application/json").body(kite().to_string());
+    assert!(request.send().await.is_err(), "there is nobody left to answer");
+    assert_eq!(world.gateway.child.wait().expect("it ended").code(), None, "by a signal");
+    for _ in 0..5 {
+        world.restart();
+        house.asked_again(0, 2).await;
+        let ledger = world.ledger().await;
+        assert_eq!((&ledger["reserved_usd"], &ledger["suspense_usd"]), (&json!("0.05"), &json!("0")));
+    }
+    house.finish(0);
+    let picture = world.generate(kite()).await.expect(200);
+    assert!(matches!(picture.cache(), "join" | "hit"), "{}", picture.cache());
+    let ledger = world.ledger().await;
+    assert_eq!((&ledger["reserved_usd"], &ledger["spent_usd"]), (&json!("0"), &json!("0.05")));
+    assert_eq!(house.prints().len(), 1);
+}
+
+/// Two machines on one PostgreSQL: what one began and did not live to finish, the other does; and a callback or a
+/// cancellation reaches whoever asks for the job, wherever it comes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_replicas_take_over_and_pass_on() {
+    let (folder, house) = (Folder::new(), House::open().await);
+    // It would not ask again by itself while this test lasts.
+    let terms = Terms { every_ms: 600_000, timeout_s: 3600, ..Terms::default() };
+    let config = terms.configured(&folder.0, &house) + "[server]\npublic_url = 'http://gateway.example'\n";
+    let mut cluster = Cluster::of(2).redis().lease(2).config(&config).start();
+    cluster.leave_unaudited();
+    let call = async |cluster: &Cluster, index: usize| {
+        let (address, secret) = house.prints()[index].call.clone().expect("it may call back");
+        let path = address.strip_prefix("http://gateway.example").expect("as configured");
+        assert_eq!(house.call_back(&format!("{}{path}", cluster.replicas[1].gateway.url), Some(&secret)).await, 204);
+    };
+    let asked = async |index: usize, times: usize| {
+        house.until(|prints| prints.get(index).is_some_and(|print| print.polls >= times)).await;
+    };
+    // The first asks, the second is called.
+    let first = {
+        let request = cluster.client.post(format!("{}/v1/images/generations", cluster.replicas[0].gateway.url));
+        let request = request.header("content-type", "application/json").body(kite().to_string());
+        tokio::spawn(async move { crate::world::try_reply(request).await.ok() })
+    };
+    asked(0, 1).await;
+    house.finish(0);
+    call(&cluster, 0).await;
+    assert_eq!(answer(first).await.expect(200).cache(), "miss");
+
+    // The first begins a job and is killed; the second adopts it when the lease is over.
+    let boat = json!({ "model": "house/press", "prompt": "a boat" });
+    let told = cluster.post(0, "/v1/images/jobs", boat.clone()).await.expect(202);
+    asked(1, 1).await;
+    cluster.kill(0);
+    asked(1, 2).await;
+    house.finish(1);
+    call(&cluster, 1).await;
+    let path = told.header("location").to_owned();
+    eventually(async || (cluster.get(1, &path).await.expect(200).body["status"] == "succeeded").then_some(())).await;
+    assert_eq!(cluster.generate(1, boat).await.expect(200).cache(), "hit");
+
+    // What is called off at one is stopped by the other.
+    cluster.restart(0);
+    let told =
+        cluster.post(0, "/v1/images/jobs", json!({ "model": "house/press", "prompt": "a tree" })).await.expect(202);
+    asked(2, 1).await;
+    let path = format!("{}{}", cluster.replicas[1].gateway.url, told.header("location"));
+    assert!(matches!(reply(cluster.client.delete(path)).await.status, 200 | 202));
+    house.until(|prints| prints[2].cancels == 1).await;
+    eventually(async || (cluster.ledger()["reserved_usd"] == "0").then_some(())).await;
+    let ledger = cluster.ledger();
+    assert_eq!((&ledger["spent_usd"], &ledger["suspense_usd"]), (&json!("0.1"), &json!("0")));
+    assert_eq!(house.prints().len(), 3);
 }
 
 /// A process that stops does not wait for ever, and says goodbye to its jobs: the next one has them at once.
@@ -259,14 +351,13 @@ async fn what_is_called_off_in_time_costs_nothing() {
     house.asked_again(0, 1).await;
     let queued = gateway.job(&json!({ "model": "house/press", "prompt": "a boat" })).await;
     gateway.until_balances(["0.1", "0", "0"]).await;
-    let told = gateway.delete(&queued).await.expect(202).body;
-    assert!(told["status"] == "cancelling" || told["status"] == "cancelled", "{told}");
+    gateway.call_off(&queued).await;
     let job = gateway.until_job(&queued, "cancelled").await;
     assert_eq!(job["error"]["code"], "cancelled");
     assert_eq!(house.prints().len(), 1, "it was never sent");
     assert_eq!(gateway.balances().await, ["0.05", "0", "0"]);
 
-    gateway.delete(&made).await.expect(202);
+    gateway.call_off(&made).await;
     gateway.until_job(&made, "cancelled").await;
     assert_eq!((house.prints()[0].cancels, house.prints()[0].status()), (1, "cancelled"));
     assert_eq!(gateway.balances().await, ["0", "0", "0"]);
@@ -312,7 +403,7 @@ async fn one_does_not_call_off_for_another() {
     let [joined, other] = &others;
     // Who joined, and who leads.
     for path in [joined, &path] {
-        gateway.delete(path).await.expect(202);
+        gateway.call_off(path).await;
         gateway.until_job(path, "cancelled").await;
     }
     house.asked_again(0, 2).await;
@@ -331,7 +422,7 @@ async fn a_job_is_called_off_from_anywhere() {
     let second = Gateway::open(&folder.0, &house, Terms::default(), "").await;
     let path = first.job(&kite()).await;
     house.asked_again(0, 1).await;
-    assert_eq!(second.delete(&path).await.expect(202).body["status"], "cancelling");
+    second.call_off(&path).await;
     second.until_job(&path, "cancelled").await;
     assert_eq!(second.balances().await, ["0", "0", "0"]);
     let path = first.job(&json!({ "model": "house/press", "prompt": "a boat" })).await;
@@ -340,7 +431,7 @@ async fn a_job_is_called_off_from_anywhere() {
     // It is adopted by who looks for it.
     let third = Gateway::open(&folder.0, &house, Terms::default(), "").await;
     house.asked_again(1, 2).await;
-    second.delete(&path).await.expect(202);
+    second.call_off(&path).await;
     third.until_job(&path, "cancelled").await;
     assert_eq!(house.prints()[1].cancels, 1);
     assert_eq!(third.balances().await, ["0", "0", "0"]);

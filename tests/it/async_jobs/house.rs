@@ -1,7 +1,6 @@
 //! A printing house: a provider of jobs that does exactly what a test tells it, and counts. And gateways that print
 //! there, each in a runtime of its own, which can be dropped like a process that is killed.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +11,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use mimeo::app::{App, Blueprint, Ended, Stop};
 use mimeo::clock::Clock;
-use mimeo::config::{BlobPlace, Config, Environment};
-use mimeo::http::KeyRing;
-use mimeo::providers::{Catalogue, Registry};
-use mimeo::render::{RenderOptions, Renderer};
-use mimeo::route::Routes;
+use mimeo::config::{Config, Environment};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// How the house is spoken to. `{job}` is for what a test adds to `[job]`.
+/// How the house is spoken to.
 const RECORD: &str = r#"
 name = "house"
 title = "The printing house"
@@ -221,6 +216,23 @@ impl Default for Terms {
     }
 }
 
+impl Terms {
+    fn record(self) -> String {
+        RECORD
+            .replace("{timeout}", &self.timeout_s.to_string())
+            .replace("{keep}", &self.keep_s.to_string())
+            .replace("{every}", &self.every_ms.to_string())
+    }
+
+    /// Writes the record into `folder`: configuration for a gateway of its own that is to print at `house`.
+    pub fn configured(self, folder: &Path, house: &House) -> String {
+        let records = folder.join("records");
+        std::fs::create_dir_all(&records).expect("the folder is writable");
+        std::fs::write(records.join("house.toml"), self.record()).expect("written");
+        format!("[catalogue]\npath = '{}'\n[providers.house]\nbase_url = '{}'\n", records.display(), house.url)
+    }
+}
+
 /// A gateway that prints at the house.
 pub struct Gateway {
     runtime: Option<tokio::runtime::Runtime>,
@@ -233,16 +245,8 @@ pub struct Gateway {
 impl Gateway {
     /// Opens one on the data in `folder`, beside others that may be there. `{url}` in `config` is its own address.
     pub async fn open(folder: &Path, house: &House, terms: Terms, config: &str) -> Gateway {
-        let record = RECORD
-            .replace("{timeout}", &terms.timeout_s.to_string())
-            .replace("{keep}", &terms.keep_s.to_string())
-            .replace("{every}", &terms.every_ms.to_string());
-        let base = format!(
-            "[storage]\npath = '{}'\ndurability = 'process'\n[providers.house]\nbase_url = '{}'\n",
-            folder.display(),
-            house.url
-        );
-        let config = base + config;
+        let storage = format!("[storage]\npath = '{}'\ndurability = 'process'\n", folder.display());
+        let config = storage + &terms.configured(folder, house) + config;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let stop = Stop::default();
@@ -251,7 +255,7 @@ impl Gateway {
         let serving = runtime.spawn(async move {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
             let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-            let app = App::open(blueprint(&config.replace("{url}", &url), &record), Clock::System).expect("it opens");
+            let app = App::open(blueprint(&config.replace("{url}", &url)), Clock::System).expect("it opens");
             app.begin().await.expect("it begins");
             listening.send(url).expect("somebody waits");
             Box::pin(app.serve(listener, stopped)).await
@@ -287,22 +291,8 @@ impl Drop for Gateway {
     }
 }
 
-fn blueprint(config: &str, record: &str) -> Blueprint {
+fn blueprint(config: &str) -> Blueprint {
     let file = Path::new("test.toml");
     let config = Config::parse(config, file).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let mut catalogue = Catalogue::default();
-    catalogue.add(record, "house.toml").unwrap_or_else(|fault| panic!("{fault}"));
-    let registry = Registry::build(&config.providers, &Environment::default(), &catalogue).expect("it is configured");
-    let renderer = Arc::new(Renderer::new(RenderOptions::default()).expect("the templates are good"));
-    let routes = Routes::new(registry, &BTreeMap::new(), Arc::clone(&renderer)).expect("there are none");
-    Blueprint {
-        blobs: BlobPlace::Folder(config.storage.path.join("blobs")),
-        routes: Arc::new(routes),
-        renderer,
-        redis: None,
-        keys: KeyRing::default(),
-        storage_url: None,
-        catalogue,
-        config,
-    }
+    Blueprint::draw(config, &Environment::default(), file).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
