@@ -59,6 +59,12 @@ impl Answer {
                 None => {}
             }
         }
+        for pick in &rules.pictures {
+            if let Pick::Within { at, .. } = pick {
+                let elements = pointer::all(&lifted.value, at).into_iter();
+                self.withheld += elements.filter(|element| is_withheld(element, pick)).count();
+            }
+        }
         // One flag for all that is withheld, where nothing else came.
         if self.pictures.is_empty() && self.links.is_empty() && flags.contains(&true) {
             self.withheld = self.withheld.max(1);
@@ -229,17 +235,24 @@ fn times(usd: Usd, units: Decimal) -> Option<Usd> {
     Some(Usd::from_pico(usd.pico().checked_mul(units.scaled())? / Usd::SCALE))
 }
 
+/// True if an element says that its picture is not given out.
+fn is_withheld(element: &Value, pick: &Pick) -> bool {
+    let Pick::Within { clear: Some(place), .. } = pick else { return false };
+    pointer::all(element, place).into_iter().any(|sign| *sign == Value::Bool(false))
+}
+
 /// The values at which a rule finds pictures.
 fn picked<'a>(value: &'a Value, pick: &Pick) -> Vec<&'a Value> {
     let is_there = |value: &&Value| value.as_str().is_some_and(|text| !text.is_empty());
     match pick {
         Pick::Place(place) => pointer::all(value, place).into_iter().filter(is_there).collect(),
-        Pick::Within { at, value: inner, unless } => {
+        Pick::Within { at, value: inner, unless, clear: _ } => {
             let counts = |element: &&Value| {
                 let signs = unless.iter().flat_map(|place| pointer::all(element, place));
                 !signs.into_iter().any(pointer::is_true)
             };
-            let elements = pointer::all(value, at).into_iter().filter(counts);
+            let elements =
+                pointer::all(value, at).into_iter().filter(counts).filter(|element| !is_withheld(element, pick));
             elements.flat_map(|element| pointer::all(element, inner)).filter(is_there).collect()
         }
     }

@@ -10,6 +10,7 @@ use super::wiring::{Encoding, Field, Form, Place, Polarity};
 use super::{call::Payload, pointer};
 use crate::domain::request::Decimal;
 use crate::domain::{Fault, FaultKind, Format, InputPicture, Operation, Size};
+use crate::media::raster::{self, Edited};
 
 /// What a call carries beside its path and its headers.
 #[derive(Debug, Default)]
@@ -34,8 +35,9 @@ pub(super) fn fields_on(
     callback: Option<&Callback>,
 ) -> Fields {
     let (wiring, request) = (&job.model.wiring, job.request);
-    let mut fields = Fields { body, query: Vec::new() };
-    for (place, value) in wiring.constants.iter().chain(&request.extras) {
+let mut fields = Fields { body, query: Vec::new() };
+    let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
+    for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
         pointer::put(&mut fields.body, place, value.clone());
     }
     let mut put = |field: Field, value: Option<Value>| {
@@ -57,9 +59,9 @@ pub(super) fn fields_on(
         put(Field::Size, joined(Field::Size, "x", &width.to_string(), &height.to_string()));
         put(Field::Width, Some(Value::from(width)));
         put(Field::Height, Some(Value::from(height)));
-        let ratio = job.model.ratio_of(width, height);
+        let ratio = job.model.sizes.ratio_of(width, height);
         put(Field::Ratio, joined(Field::Ratio, ":", &ratio.0.to_string(), &ratio.1.to_string()));
-        put(Field::Tier, job.model.tier_of(width, height).map(Value::from));
+        put(Field::Tier, job.model.sizes.tier_of(width, height).map(Value::from));
     }
     put(Field::Quality, text(&request.quality));
     put(Field::Background, text(&request.background));
@@ -153,7 +155,7 @@ impl Fields {
     ///
     /// # Errors
     /// A picture cannot be put into it.
-    pub(super) fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
+    pub(super) async fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
         let wiring = &job.model.wiring;
         let is_edit = job.request.operation == Operation::Edit;
         let encoding = wiring.encoding(is_edit);
@@ -164,8 +166,8 @@ impl Fields {
             }
         }
         if let (Some(mask), Some(place)) = (&job.request.mask, wiring.place(Field::Mask)) {
-            let turned = turned(mask, place.polarity)?;
-            self.picture(place, 0, turned.as_ref().unwrap_or(mask), "mask", encoding, &mut parts)?;
+            let turned = turned(mask, place.polarity).await?;
+            self.picture(place, 0, &turned, "mask", encoding, &mut parts)?;
         }
         Ok(match encoding {
             Encoding::Json => Payload::Json(Value::Object(self.body).to_string()),
@@ -220,16 +222,24 @@ fn plain(value: Value) -> String {
     }
 }
 
-/// The mask as a provider wants it; `None` if that is as callers send it.
-pub(super) fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture>, Fault> {
-    let _ = mask;
-    match polarity {
-        Polarity::Transparent => Ok(None),
-        Polarity::White | Polarity::Black => Err(Fault::new(FaultKind::Rejected, "masks are not taken yet")),
-    }
+/// The mask as a provider wants it.
+pub(super) async fn turned(mask: &InputPicture, polarity: Polarity) -> Result<InputPicture, Fault> {
+    let edited = match polarity {
+        Polarity::Transparent => return Ok(mask.clone()),
+        Polarity::White => Edited::White,
+        Polarity::Black => Edited::Black,
+    };
+    let picture = mask.picture.clone();
+    // It is decoded and encoded again: not on a thread that others wait for.
+    let turned = tokio::task::spawn_blocking(move || raster::to_grey(&picture, edited)).await;
+    let told = |why: String| Fault {
+        param: Some("mask".to_owned()),
+        ..Fault::new(FaultKind::Rejected, format!("the mask cannot be used: {why}"))
+    };
+    let picture = turned.map_err(|error| told(error.to_string()))?.map_err(|error| told(error.to_string()))?;
+    Ok(InputPicture { picture, file_name: None })
 }
 
-/// A picture as a part of a form.
 pub(super) fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
     let bytes = input.picture.bytes.clone();
     let length = bytes.len() as u64;

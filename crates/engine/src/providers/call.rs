@@ -50,7 +50,10 @@ pub(super) async fn submit(
         url.query_pairs_mut().extend_pairs(query);
     }
     let deadline = Instant::now() + provider.timeout;
-    send(provider, Method::POST, url, headers(provider, job)?, payload, deadline).await
+    let sent = Instant::now();
+    let reply = send(provider, Method::POST, url, headers(provider, job)?, payload, deadline).await?;
+    provider.heard.note(sent, reply.headers(), provider.clock.now());
+    Ok(reply)
 }
 
 /// Sends one request, with the account's credentials. Its address must be the provider's own.
@@ -101,7 +104,7 @@ pub(super) async fn send(
 const BAD_HEADER: &str = "its record names a header that cannot be sent";
 
 /// The headers of the record, and the attempt's name.
-fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
+pub(super) fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, Fault> {
     let bad = || Fault::new(FaultKind::NotSent, BAD_HEADER);
     let wire = &job.model.wiring.wire;
     let mut headers = HeaderMap::with_capacity(4);

@@ -184,7 +184,8 @@ impl Asking<'_> {
 
     async fn send(&self, method: Method, url: Url, payload: Payload, deadline: Instant) -> Result<Reply, Ended> {
         let until = deadline.min(Instant::now() + QUESTION);
-        match call::send(self.provider, method, url, HeaderMap::new(), payload, until).await {
+        let headers = call::headers(self.provider, self.job).map_err(Ended::Fault)?;
+        match call::send(self.provider, method, url, headers, payload, until).await {
             Ok(reply) => Ok(reply),
             Err(fault) => {
                 tracing::debug!(provider = self.provider.name, attempt = %self.job.attempt, %fault, "a question failed");

@@ -60,6 +60,9 @@ pub struct Record {
     /// What is written into every body as it stands here, by its place.
     #[serde(default)]
     pub constants: BTreeMap<String, Value>,
+    /// What is written into the body of an edit beside that.
+    #[serde(default)]
+    pub edit_constants: BTreeMap<String, Value>,
     /// Where pictures are in an answer.
     #[serde(default)]
     pub result: ResultRules,
@@ -216,7 +219,8 @@ impl Record {
 }
 
 /// The tables of a record that a dialect may change.
-const WIRING: [&str; 9] = ["wire", "fields", "constants", "result", "usage", "cost", "job", "billing", "errors"];
+const WIRING: [&str; 10] =
+    ["wire", "fields", "constants", "edit_constants", "result", "usage", "cost", "job", "billing", "errors"];
 
 /// Puts `over` over `under`: tables are merged, everything else is replaced.
 fn merge(under: &mut toml::Value, over: &toml::Value) {

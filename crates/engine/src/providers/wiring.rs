@@ -24,6 +24,8 @@ pub struct Wiring {
     pub fields: BTreeMap<Field, Place>,
     /// What is written into every body as it stands here, by its place.
     pub constants: BTreeMap<String, Value>,
+    /// What is written into the body of an edit beside that.
+    pub edit_constants: BTreeMap<String, Value>,
     /// Where pictures are in an answer.
     pub result: ResultRules,
     /// Where tokens are counted in an answer.
@@ -333,6 +335,8 @@ pub enum Pick {
         value: String,
         /// It does not count if this place of the element is true (or there and neither false, null, zero nor empty).
         unless: Option<String>,
+        /// If this place of the element is false, a picture was made and is withheld.
+        clear: Option<String>,
     },
 }
 

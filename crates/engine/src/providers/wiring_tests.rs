@@ -25,7 +25,7 @@ fn record(tables: &str, model: &str) -> String {
 async fn submit(record: &str, server: &Server, request: &ImageRequest, n: u32) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("vendor/kite#v2").unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     provider.submit(&testing::job(&model, &request, n, None), &|_| {}).await
 }
 
@@ -342,4 +342,39 @@ async fn when_to_come_back_may_be_said_in_the_body() {
     assert_eq!(after("ms", json!(250)).await, Some(250));
     assert_eq!(after("text", json!("Your limit resets in ~30s.")).await, Some(30_000));
     assert_eq!(after("text", json!("soon")).await, None);
+}
+
+#[tokio::test]
+async fn what_is_sent_with_edits_only() {
+    let tables = "constants = { mode = 'text', safe = false }\nedit_constants = { mode = 'image', strength = 0.5 }\n\
+                  wire = { generate = '/g', edit = '/e' }\nfields = { prompt = 'prompt', image = 'image' }";
+    let record = record(tables, "operations = ['generate', 'edit']\nmax_inputs = 1");
+    let server = picture_server().await;
+    submit(&record, &server, &kite(), 1).await.unwrap();
+    let edit = ImageRequest { operation: Operation::Edit, inputs: vec![input(b"one", 2, 2)], ..kite() };
+    submit(&record, &server, &edit, 1).await.unwrap();
+    let seen: Vec<Value> = server.seen().iter().map(Seen::json).collect();
+    assert_eq!(seen[0], json!({"prompt": "a red kite", "mode": "text", "safe": false}));
+    assert_eq!((&seen[1]["mode"], &seen[1]["strength"]), (&json!("image"), &json!(0.5)));
+}
+
+#[tokio::test]
+async fn a_picture_that_is_not_clear_is_withheld_and_billed() {
+    let tables = "wire = { generate = '/g' }\nfields = { prompt = 'prompt', n = 'n' }\n\
+                  result = { pictures = [{ at = 'data/*', value = 'b64', clear = 'safe' }] }";
+    let record = record(tables, "max_n = 3");
+    let b64 = base64_simd::STANDARD.encode_to_string(PICTURE);
+    let server = Server::start(move |seen: &Seen| {
+        let safe = json!({"b64": b64, "safe": true});
+        let unsafe_ = json!({"b64": b64, "safe": false});
+        let data =
+            if seen.json()["n"] == 1 { json!([{"b64": null, "safe": false}]) } else { json!([unsafe_, safe, safe]) };
+        typed(200, "application/json", json!({"data": data}).to_string())
+    })
+    .await;
+    let fault = submit(&record, &server, &kite(), 1).await.unwrap_err();
+    assert_eq!((fault.kind, fault.billed), (FaultKind::Refused, Some(Price::Known("0.05".parse().unwrap()))));
+    let made = submit(&record, &server, &kite(), 3).await.unwrap();
+    // All three were made.
+    assert_eq!((made.pictures.len(), made.billed), (2, Some("0.15".parse().unwrap())));
 }

@@ -274,7 +274,7 @@ fn needed(vars: &BTreeMap<String, String>, name: &str) -> Result<String, String>
 }
 
 fn token_url(auth: &Auth, vars: &BTreeMap<String, String>) -> Result<Option<Url>, String> {
-    auth.token_url.as_ref().map(|text| private(&vars::expand_address(text, vars), "auth.token_url")).transpose()
+    auth.token_url.as_ref().map(|text| private(&vars::expand(text, vars), "auth.token_url")).transpose()
 }
 
 /// The address in `text`, if a secret may be sent there. `place` is where the text stands.

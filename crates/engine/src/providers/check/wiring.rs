@@ -177,6 +177,9 @@ impl Finding<'_, '_, '_> {
         for place in wiring.constants.keys() {
             self.written(&At::of("constants").to(place), place);
         }
+        for place in wiring.edit_constants.keys() {
+            self.written(&At::of("edit_constants").to(place), place);
+        }
     }
 
     fn answers(&mut self, wiring: &Wiring) {
@@ -184,11 +187,13 @@ impl Finding<'_, '_, '_> {
             let at = At::of("result.pictures").to(&index);
             match pick {
                 Pick::Place(place) => self.read(&at, place),
-                Pick::Within { at: place, value, unless } => {
+                Pick::Within { at: place, value, unless, clear } => {
                     self.read(&at.to("at"), place);
                     self.read(&at.to("value"), value);
-                    if let Some(unless) = unless {
-                        self.read(&at.to("unless"), unless);
+                    for (name, place) in [("unless", unless), ("clear", clear)] {
+                        if let Some(place) = place {
+                            self.read(&at.to(name), place);
+                        }
                     }
                 }
             }
