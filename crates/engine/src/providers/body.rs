@@ -35,7 +35,7 @@ pub(super) fn fields_on(
     callback: Option<&Callback>,
 ) -> Fields {
     let (wiring, request) = (&job.model.wiring, job.request);
-let mut fields = Fields { body, query: Vec::new() };
+    let mut fields = Fields { body, query: Vec::new() };
     let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
     for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
         pointer::put(&mut fields.body, place, value.clone());
