@@ -169,7 +169,7 @@ async fn the_data_of_a_template_goes_to_its_layers() {
     assert_eq!(
         sent("model = { at = 'id', as = 'number' }, data = { at = '*', text = 'text' }", &filled("")).await,
         json!({
-            "id": "vendor/kite v2", "title": {"text": "Hi"}, "photo": "https://x/y.png",
+            "id": "vendor/kite#v2", "title": {"text": "Hi"}, "photo": "https://x/y.png",
             "price": {"text": "9", "color": "red"},
         })
     );
@@ -180,7 +180,7 @@ async fn the_data_of_a_template_goes_to_its_layers() {
 fn who_draws_no_templates_takes_neither_their_data_nor_an_empty_prompt() {
     let text = record("wire = { generate = '/v1' }\nfields = { prompt = 'prompt' }", "");
     let provider = recorded(&text, "http://127.0.0.1:9");
-    let model = provider.model("vendor/kite v2").unwrap();
+    let model = provider.model("vendor/kite#v2").unwrap();
     let template = TemplateCall { id: "card".to_owned(), version: String::new(), data: json!({}) };
     let filled = ImageRequest { template: Some(template), ..kite() };
     assert_eq!(model.fit(&filled, &BTreeMap::new(), None).unwrap_err().param, "template");

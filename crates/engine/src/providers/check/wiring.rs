@@ -141,7 +141,8 @@ impl Finding<'_, '_, '_> {
         for (field, place) in &wiring.fields {
             let at = At::of("fields").to(field.name());
             let inner = |key: &str| at.to(key);
-            if !place.at.is_empty() && !(place.at == "*" && *field == Field::Data) {
+            let is_spread = place.at == "*" && *field == Field::Data;
+            if !(place.at.is_empty() || is_spread) {
                 // A place alone stands for a table with nothing but `at`.
                 let is_table = self.places(&inner("at")).iter().any(|place| self.faults.is_there(place));
                 let shown = if is_table { inner("at") } else { at.clone() };
