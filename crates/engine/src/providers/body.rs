@@ -34,7 +34,7 @@ pub(super) fn fields_on(
     callback: Option<&Callback>,
 ) -> Fields {
     let (wiring, request) = (&job.model.wiring, job.request);
-let mut fields = Fields { body, query: Vec::new() };
+    let mut fields = Fields { body, query: Vec::new() };
     let of_edits = wiring.edit_constants.iter().filter(|_| request.operation == Operation::Edit);
     for (place, value) in wiring.constants.iter().chain(of_edits).chain(&request.extras) {
         pointer::put(&mut fields.body, place, value.clone());
@@ -140,7 +140,7 @@ impl Fields {
         parts: &mut Vec<(String, Part)>,
     ) -> Result<(), Fault> {
         let at = match (&place.more, index) {
-            (Some(more), 1..) => more.replace("{i}", &(index + 1).to_string()),
+            (Some(more), 1..) if !more.is_empty() => more.replace("{i}", &(index + 1).to_string()),
             _ => place.at.clone(),
         };
         let picture = &input.picture;
