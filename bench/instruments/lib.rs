@@ -1,9 +1,10 @@
 //! What the benchmarks measure with.
 //!
 //! * [`process`]: processes that are started, looked at and stopped. [`client`]: requests and their times.
-//! * [`report`]: tables and targets.
+//! * [`report`]: tables and targets. [`plot`]: values over time, as a picture.
 
 pub mod client;
+pub mod plot;
 pub mod process;
 pub mod report;
 

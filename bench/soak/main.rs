@@ -2,12 +2,11 @@
 //! `bench/README.md`.
 //!
 //! * [`arrivals`]: when requests come. [`load`]: sends them, whatever becomes of those before.
-//! * [`verdict`]: tables and targets. [`plot`]: a picture of the run.
+//! * [`verdict`]: tables, targets, and a picture of the run.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 
 mod arrivals;
 mod load;
-mod plot;
 mod verdict;
 
 use std::fs;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use mimeo_bench::plot::{Panel, svg};
 use mimeo_bench::report::{Cell, Check, Table, count, median, quantile, text};
 
 use crate::load::{Answer, Kind, Look, Run, capacity};
-use crate::plot::{Panel, svg};
+
 use crate::{CONCURRENT, MAX_WAIT_S, SERVICE_MS};
 
 /// Where the queue is full and everything is as it will be.

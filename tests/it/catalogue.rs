@@ -8,7 +8,7 @@ use crate::world::{Folder, World, binary, outcome};
 fn record(name: &str, title: &str) -> String {
     format!(
         "name = '{name}'\ntitle = '{title}'\nshape = 'exchange'\nsimulated = true\n[auth]\nscheme = 'bearer'\n\
-         optional = true\n[wire]\ngenerate = '/draw'\n[cost]\nheader = 'x-sandbox-cost-usd'\nusd = '1'\n[fields]\n\
+         optional = true\n[wire]\ngenerate = '/draw'\nattempt_header = 'x-client-request-id'\n[cost]\nheader = 'x-sandbox-cost-usd'\nusd = '1'\n[fields]\n\
          model = 'model'\nprompt = 'prompt'\nwidth = 'width'\nheight = 'height'\n[[models]]\nid = 'standard'\n\
          sizes = {{ rule = {{ max_edge = 1024 }} }}\n[models.prices]\ncertainty = 'verified'\nsource = 'simulated'\n\
          rates = {{ image = [{{ usd = '0.01' }}] }}\n"
@@ -57,7 +57,7 @@ async fn a_folder_of_records_adds_and_replaces() {
         let (code, out, err) = world.run(arguments);
         assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}: {err}");
         assert!(err.contains("records/mine.toml:7: unknown field `optionel`; did you mean `optional`?"), "{err}");
-        assert!(err.contains("records/mine.toml:19: unknown field `max_egde`; did you mean `max_edge`?"), "{err}");
+        assert!(err.contains("records/mine.toml:21: unknown field `max_egde`; did you mean `max_edge`?"), "{err}");
     }
     std::fs::write(&config, text.replace("'records'", "'no-such-folder'")).expect("written");
     let (code, _, err) = world.run(&["check"]);
@@ -85,7 +85,7 @@ fn records_are_checked_one_by_one() {
     assert_eq!(told["right"], json!([{"file": "good.toml", "name": "good", "models": 1}]));
     let places: Vec<_> =
         told["faults"].as_array().expect("a list").iter().map(|f| (&f["line"], &f["column"])).collect();
-    assert_eq!(places, [(&json!(9), &json!(12)), (&json!(19), &json!(1))], "{told}");
+    assert_eq!(places, [(&json!(9), &json!(12)), (&json!(20), &json!(1))], "{told}");
 }
 
 /// The whole catalogue, and what each of it needs.
@@ -101,6 +101,9 @@ fn what_is_not_enabled_says_what_it_needs() {
         |name: &str| listed.as_array().expect("a list").iter().find(|row| row["provider"] == name).expect("listed");
     assert_eq!(of("openai")["needs"], json!(["set OPENAI_API_KEY"]));
     assert_eq!(of("openai-compatible")["needs"], json!(["say base_url"]));
+    // The cheapest first, and nothing that a terminal would break.
+    let (_, out, _) = run(&folder, &["providers", "show", "openai"]);
+    assert!(out.contains("\n  costs      low $") && out.lines().all(|line| line.chars().count() <= 120), "{out}");
     // What is shown to be copied is right as it stands.
     for row in listed.as_array().expect("a list") {
         let name = row["provider"].as_str().expect("a name");

@@ -271,7 +271,7 @@ async fn streams_that_fail() {
         assert_eq!(failed.json()["error"]["code"], code);
     }
     let mut wrong = streamed("x");
-    wrong["size"] = json!("1x1");
+    wrong["size"] = json!("9000x9000");
     assert_eq!(generate(&world, &[], &wrong).await.json()["error"]["param"], "size");
     let mut absent = streamed("x");
     absent["cache"] = json!({ "mode": "only-if-cached" });

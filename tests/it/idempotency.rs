@@ -331,7 +331,8 @@ async fn i10_errors_are_kept_where_they_are_final() {
     ask(&world, "impossible", &impossible).await.expect_replay_of(&first);
 
     let billed = world.book().await.len();
-    for (directive, status) in [("fail=503*1", 502), ("throttle*1", 429), ("quota*1", 502), ("fail=401*1", 502)] {
+    // What cost nothing is asked again by itself, three times.
+    for (directive, status) in [("fail=503*4", 502), ("throttle=0.01*4", 429), ("quota*1", 502), ("fail=401*1", 502)] {
         let body = fresh(&format!("a kite, {directive} [[{directive}]]"));
         let first = ask(&world, directive, &body).await.expect(status);
         let again = ask(&world, directive, &body).await.expect(200);

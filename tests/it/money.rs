@@ -43,9 +43,10 @@ async fn i1_identical_requests_share_one_failure() {
     for reply in &replies {
         assert_eq!((reply.status, reply.message()), (502, replies[0].message()), "{}", reply.body);
     }
-    // Whoever comes when the first call has failed already may ask again; on a busy machine these may be some.
+    // It is asked again a few times, for all of them. Whoever comes when the last call has failed already may ask
+    // again; on a busy machine these may be some.
     let seen = world.stats().await["requests_seen"].as_u64().expect("a number");
-    assert!((1..=4).contains(&seen), "20 requests were {seen} calls");
+    assert!((1..=8).contains(&seen), "20 requests were {seen} calls");
     assert!(world.book().await.is_empty());
 }
 
@@ -89,7 +90,8 @@ async fn i5_billed_but_lost_is_not_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unbilled_faults_fail_over() {
     let world = World::with("[routes.two]\ncandidates = ['openai/gpt-image-2@low', 'sandbox/standard']\n").await;
-    for directive in ["fail=503*1", "throttle*1", "quota*1", "fail=401*1"] {
+    // The account that throttles rests after that.
+    for directive in ["fail=503*1", "quota*1", "fail=401*1", "throttle*1"] {
         let prompt = format!("a red kite, {directive} [[{directive}]]");
         let reply = world.generate(json!({ "model": "two", "prompt": prompt, "size": "1024x1024" })).await.expect(200);
         assert_eq!(reply.header("x-mimeo-provider"), "sandbox", "{directive}");
@@ -325,8 +327,9 @@ async fn a_poor_leader_does_not_cost_the_others_their_picture() {
     assert_eq!(world.book().await.len(), 20);
 }
 
-/// I17: what fails is tried on and no more than that. In a storm in which 30 % of the calls fail unbilled, each
-/// candidate is asked once per request, and who gets nothing is told so.
+/// I17: a storm of failures multiplies no load. In one in which 30 % of the calls fail unbilled, each goes on to where
+/// it can be served; where there is nobody else it is sent again, but all retries at a provider are no more than a tenth
+/// of its calls and ten, and nobody is asked for the same more than four times.
 #[tokio::test(flavor = "multi_thread")]
 async fn i17_a_storm_is_not_multiplied() {
     let world = World::with("[routes.two]\ncandidates = ['compatible/sandbox-image', 'sandbox/standard']\n").await;
@@ -353,14 +356,21 @@ async fn i17_a_storm_is_not_multiplied() {
     let (code, out, err) = world.run(crate::books::EVENTS);
     assert_eq!(code, 0, "{err}");
     let events: Vec<Value> = serde_json::from_str(&out).expect("JSON");
-    let mut calls: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let mut calls: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for event in events.iter().filter(|event| event["kind"] == "reserve") {
         let name = |field: &str| event[field].as_str().expect("a name");
-        *calls.entry((name("request"), name("provider"))).or_default() += 1;
+        *calls.entry(name("provider")).or_default().entry(name("request")).or_default() += 1;
     }
-    assert!(calls.values().all(|count| *count == 1), "a candidate was asked twice: {calls:?}");
-    assert_eq!(calls.len(), 130, "as many calls as requests, and one more for each that failed where it went first");
-    assert_eq!(world.stats().await["requests_seen"], 130, "nothing was sent that is not in the ledger");
+    let mut sent = 0;
+    for (provider, requests) in &calls {
+        let all: u64 = requests.values().sum();
+        let retries = all - requests.len() as u64;
+        assert!(retries <= 10 + all / 10, "{provider}: {retries} of {all} calls are retries");
+        assert!(requests.values().all(|count| *count <= 4), "{provider}: {requests:?}");
+        sent += all;
+    }
+    assert!(sent <= 130 + 20 + 15, "{sent} calls for a hundred requests");
+    assert_eq!(world.stats().await["requests_seen"], sent, "nothing was sent that is not in the ledger");
     assert_eq!(world.book().await.len(), 90);
     let ledger = world.ledger().await;
     assert_eq!((&ledger["reserved_usd"], &ledger["suspense_usd"]), (&json!("0"), &json!("0")), "{ledger}");

@@ -38,14 +38,22 @@ pub struct Provider {
     pub budget: Budgets,
 }
 
-/// Limits of an account. Requests wait for their turn, but neither many nor long.
+/// Limits of an account, as its provider enforces them. Requests wait for their turn, but neither many nor long.
+/// Where nothing is said the limits are learned from the provider's answers; see docs/limits.md. Credits or money per
+/// month are a `budget` of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// Calls started per second.
+    pub requests_per_second: Option<u32>,
     /// Calls started per minute.
     pub requests_per_minute: Option<u32>,
+    /// Pictures asked for per minute, where the provider counts these instead of calls.
+    pub pictures_per_minute: Option<u32>,
     /// Calls under way at a time.
     pub concurrent: Option<u32>,
+    /// Pictures being made at a time, in all calls together.
+    pub concurrent_pictures: Option<u32>,
     /// Calls that wait for their turn at a time. By default four times `concurrent`, at least 16. Beyond, a route's
     /// next candidate is asked, or the caller is sent away with 429 and `Retry-After`.
     pub queue: Option<u32>,
@@ -53,9 +61,33 @@ pub struct Limits {
     pub max_wait_s: u32,
 }
 
+impl Limits {
+    /// Nothing is limited. For tests and for `..`.
+    pub const NONE: Limits = Limits {
+        requests_per_second: None,
+        requests_per_minute: None,
+        pictures_per_minute: None,
+        concurrent: None,
+        concurrent_pictures: None,
+        queue: None,
+        max_wait_s: 30,
+    };
+
+    /// The limits that must be at least 1 where they are given, by name.
+    pub fn counts(&self) -> [(&'static str, Option<u32>); 5] {
+        [
+            ("requests_per_second", self.requests_per_second),
+            ("requests_per_minute", self.requests_per_minute),
+            ("pictures_per_minute", self.pictures_per_minute),
+            ("concurrent", self.concurrent),
+            ("concurrent_pictures", self.concurrent_pictures),
+        ]
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { requests_per_minute: None, concurrent: None, queue: None, max_wait_s: 30 }
+        Limits::NONE
     }
 }
 

@@ -205,7 +205,7 @@ impl App {
             public_url: config.server.public_url.clone(),
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
-        crate::duties::keep_alive(Arc::clone(&store), &duties, &stop);
+        crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);
         Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
     }
 

@@ -2,8 +2,11 @@
 //! came of it is written with what it cost. Nothing is ever sent twice from here: a repetition is a new
 //! attempt, and whether there may be one is the pipeline's decision.
 
+mod again;
 mod callback;
+mod health;
 mod job;
+mod lessons;
 mod queue;
 
 use std::sync::Arc;
@@ -23,9 +26,14 @@ use crate::shared::Shared;
 use crate::store::{
     AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
 };
-pub use callback::Callbacks;
-pub use job::{Held, Surroundings, is_last_word};
+use again::RetryBudgets;
+use health::Health;
 use queue::WaitingRooms;
+
+pub use again::backoff;
+pub use callback::Callbacks;
+pub use health::{Probe, Standing};
+pub use job::{Held, Surroundings, is_last_word};
 
 /// Makes paid calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,6 +44,8 @@ pub struct Attempts {
     tracker: TaskTracker,
     shared: Shared,
     rooms: WaitingRooms,
+    health: Health,
+    again: RetryBudgets,
     callbacks: Callbacks,
     in_hand: job::InHand,
 }
@@ -64,6 +74,8 @@ pub struct Errand<'a> {
     pub seen: Option<i64>,
     /// Pay although nobody knows what came of the same call before.
     pub retry_unknown: bool,
+    /// What is left of the caller's deadline.
+    pub time_left: Option<Duration>,
 }
 
 /// What became of the wish to make a paid call.
@@ -129,7 +141,8 @@ impl Attempts {
         callbacks: Callbacks,
     ) -> Self {
         let (rooms, in_hand) = (WaitingRooms::default(), job::InHand::default());
-        Attempts { store, ledger, clock, tracker, shared, rooms, callbacks, in_hand }
+        let (health, again) = (Health::default(), RetryBudgets::default());
+        Attempts { store, ledger, clock, tracker, shared, rooms, health, again, callbacks, in_hand }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -148,9 +161,9 @@ impl Attempts {
         let id = job.attempt;
         let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
-        let passed = self.shared.try_pass(&provider.name, provider.limits).await;
+        let passed = self.shared.try_pass(&provider.name, provider.limits, job.n).await;
         let room = self.rooms.of(&provider.name, provider.limits);
-        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.call.deadline)) };
+        let seat = if passed.is_some() { None } else { Some(room.sit_down(errand.time_left, self.outlook(provider))) };
         let seat = match seat.transpose() {
             Ok(seat) => seat,
             Err(full) => return Ok(Made::TurnedAway(full)),
@@ -184,18 +197,20 @@ impl Attempts {
             }
         };
         let mut intended = Instant::now();
-        let _pass = match passed {
+        let pass = match passed {
             Some(pass) => pass,
             None => {
                 // Who streams from a model that shows unfinished pictures expects nothing else.
                 if job.model.partial_images == 0 {
                     (around.tell)(Progress::Queued { position: None });
                 }
-                let wait = self.shared.pass(&provider.name, provider.limits);
+                let wait = self.shared.pass(&provider.name, provider.limits, job.n);
                 let waited = tokio::select! {
                     biased;
                     () = around.stop.cancelled() => Err(job::called_off()),
-                    waited = timeout(room.patience(), wait) => waited.map_err(|_| room.gave_up()),
+                    waited = timeout(room.patience(), wait) => {
+                        waited.map_err(|_| room.gave_up(self.outlook(provider)))
+                    }
                 };
                 let pass = match waited {
                     Ok(pass) => pass,
@@ -227,14 +242,17 @@ impl Attempts {
         }
         drop(seat);
         let _calling = room.call();
+        self.again.called(&provider.name);
         let sending = Instant::now();
         let result = match around.stop.is_cancelled() {
             true => Err(job::called_off()),
             false => provider.submit(job, &watch).await,
         };
+        let held = watch.into_held();
+        self.learn(provider, (pass.begun(), sending), held.is_some(), &result);
         failpoint!("attempt::after_answer");
-        let (reserving, calling, job) = (sending - started, sending.elapsed(), watch.into_held());
-        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job };
+        let (reserving, calling) = (sending - started, sending.elapsed());
+        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: held };
         Ok(Made::Attempt(Box::new(attempt)))
     }
 

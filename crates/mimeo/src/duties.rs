@@ -11,6 +11,7 @@ use crate::cache::{Cache, Retention};
 use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::pipeline::Pipeline;
+use crate::shared::Shared;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
@@ -139,11 +140,19 @@ impl Duties {
     }
 }
 
-/// Gives signs of life until `stop`, from the beginning on: paid work may be done before anything is served.
-pub fn keep_alive(store: Arc<Store>, tasks: &TaskTracker, stop: &CancellationToken) {
+/// Gives signs of life until `stop`, from the beginning on: paid work may be done before anything is served. Hears of
+/// the others meanwhile, with whom it shares the limits of accounts.
+pub fn keep_alive(store: Arc<Store>, shared: Shared, tasks: &TaskTracker, stop: &CancellationToken) {
     let stopped = stop.clone();
     tasks.spawn(async move {
-        while pause(&stopped, store.heartbeat()).await {
+        loop {
+            match store.processes().await {
+                Ok(processes) => shared.among(processes),
+                Err(error) => tracing::warn!(%error, "the other processes cannot be counted"),
+            }
+            if !pause(&stopped, store.heartbeat()).await {
+                return;
+            }
             if let Err(error) = store.renew().await {
                 tracing::warn!(%error, "no sign of life could be given");
             }

@@ -17,7 +17,10 @@
 //! Phases ④ to ⑧ run in a tracked task that belongs to no caller's connection: who hangs up neither
 //! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
 
+mod again;
+mod copies;
 mod kept;
+mod laps;
 mod make;
 mod papers;
 mod render;
@@ -27,7 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +51,7 @@ use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 pub use kept::{Kept, State, Wish};
+use laps::Laps;
 
 /// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
 type Landing = Result<Arc<Landed>, Arc<Error>>;
@@ -397,6 +400,7 @@ impl Pipeline {
                 background: request.background.clone(),
                 output_format: request.output_format,
             }),
+            target: order.plan.target(),
             warnings: warnings.clone(),
             explain,
             timings: laps.done(),
@@ -530,44 +534,6 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// Wall time per phase.
-#[derive(Debug)]
-struct Laps {
-    last: Instant,
-    laps: Vec<(&'static str, f64)>,
-}
-
-impl Laps {
-    fn new() -> Self {
-        Laps { last: Instant::now(), laps: Vec::with_capacity(4) }
-    }
-
-    fn lap(&mut self, name: &'static str) {
-        let now = Instant::now();
-        self.laps.push((name, (now - self.last).as_secs_f64() * 1000.0));
-        self.last = now;
-    }
-
-    /// Adds a lap that somebody else measured.
-    fn put(&mut self, name: &'static str, took: Duration) {
-        self.laps.push((name, took.as_secs_f64() * 1000.0));
-        self.last = Instant::now();
-    }
-
-    /// Adds what was measured inside of the last lap.
-    fn extend(&mut self, inner: &[(&'static str, f64)]) {
-        self.laps.extend_from_slice(inner);
-    }
-
-    fn total(&self) -> f64 {
-        self.laps.iter().map(|(_, milliseconds)| milliseconds).sum()
-    }
-
-    fn done(self) -> Vec<(&'static str, f64)> {
-        self.laps
-    }
 }
 
 /// What is left to spend of a request's own limit.

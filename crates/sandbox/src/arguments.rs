@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long)]
     pub no_fsync: bool,
 
-    /// Serve this simulated provider at the root too; all are under /as/NAME
+    /// Serve this simulated provider (or `graph`, a server of graphs) at the root too; all are under /as/NAME
     #[arg(long = "as", value_name = "NAME")]
     pub as_provider: Option<String>,
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::book::Line;
 use crate::money::Usd;
 use crate::problem::Problem;
+use crate::rate;
 use crate::script::Entry;
 use crate::shop::Shop;
 use crate::simulation::Listed;
@@ -26,6 +27,7 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
         .route("/jobs", get(jobs))
         .route("/faults", get(faults).post(append).delete(clear))
         .route("/latency", post(latency))
+        .route("/rate", get(rate::show).post(rate::set).delete(rate::clear))
 }
 
 #[derive(Serialize)]
@@ -90,7 +92,7 @@ async fn latency(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<StatusCod
 }
 
 /// Reads a JSON body whatever its content type says: these routes are called from shells.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "invalid_request_error", Some("invalid_json"), error.to_string())
     })

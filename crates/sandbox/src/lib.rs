@@ -10,6 +10,7 @@
 //! * `openai`, `compatible`, `native`: three providers in code; `simulation`: many more, each described in a file;
 //!   `graph`: a server that executes graphs of nodes; `control`: the sandbox's own controls.
 //! * [`price`] and [`money`]: what an order costs.
+//! * `rate`: a limit on the rate of requests, if one is set.
 //! * `sale`: the one way every paid request goes; `script` and [`fault`]: what goes wrong on it.
 //! * [`book`]: the invoices. `picture`: the pictures, `files`: those with an address. `body`: how bytes leave, whole,
 //!   slow or broken.
@@ -29,6 +30,7 @@ mod openai;
 mod picture;
 pub mod price;
 mod problem;
+mod rate;
 mod sale;
 mod script;
 mod server;

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::sale::HangUp;
 use crate::shop::Shop;
 use crate::simulation::{self, SimulationError};
-use crate::{compatible, control, files, graph, native, openai};
+use crate::{compatible, control, files, graph, native, openai, rate};
 
 /// Largest request body, in bytes: sixteen pictures of an edit in base64 with room to spare.
 const LARGEST_REQUEST: usize = 256 << 20;
@@ -46,6 +46,7 @@ pub(crate) fn router(shop: Arc<Shop>) -> Router {
         .route("/as/{name}/{*path}", any(simulated))
         .fallback(at_root)
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shop), rate::limit))
         .layer(axum::middleware::map_response_with_state(Arc::clone(&shop), label))
         .with_state(shop)
 }

@@ -14,6 +14,7 @@ use crate::Options;
 use crate::book::Book;
 use crate::files::Files;
 use crate::graph::{self, Graphs};
+use crate::rate::Rate;
 use crate::sale::nanoseconds;
 use crate::script::Script;
 use crate::simulation::{Jobs, Simulations};
@@ -24,6 +25,7 @@ use crate::stats::Counters;
 pub(crate) struct Shop {
     pub book: Arc<Book>,
     pub script: Script,
+    pub rate: Rate,
     pub counters: Arc<Counters>,
     pub files: Files,
     pub jobs: Jobs,
@@ -54,6 +56,7 @@ impl Shop {
         let shop = Self {
             book,
             script: Script::default(),
+            rate: Rate::default(),
             counters: Arc::default(),
             files: Files::default(),
             jobs: Jobs::default(),

@@ -302,6 +302,8 @@ fn blueprint(config: &str, record: &str) -> Blueprint {
         redis: None,
         keys: KeyRing::default(),
         storage_url: None,
+        catalogue,
         config,
+        catalogue,
     }
 }

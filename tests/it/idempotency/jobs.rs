@@ -33,7 +33,7 @@ async fn i10_who_does_not_wait_asks_later() {
     assert!(done.json()["data"][0]["b64_json"].is_string() && done.header("location").is_empty());
     assert_eq!(get(&world, &format!("/v1/images/jobs/{}", done.id())).await.expect(200).json()["status"], "succeeded");
     // What fails is told there, also what leaves a key free.
-    let failing = fresh("a kite [[latency=300]] [[throttle]]");
+    let failing = fresh("a kite [[latency=300]] [[throttle=0.01]]");
     let told = ask_with(&world, &[("prefer", "wait=0"), ("idempotency-key", "k")], &failing).await.expect(202);
     let job = ended(&world, told.header("location")).await;
     assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("rate_limit_exceeded")));

@@ -225,7 +225,7 @@ const checks = {
   async "error, bad request"() {
     const prompt = "node: bad";
     for (const [more, param, code] of [
-      [{ size: "1000x1000" }, "size", "invalid_value"],
+      [{ size: "9000x9000" }, "size", "invalid_value"],
       [{ n: 11 }, "n", "invalid_value"],
       [{ quality: "superb" }, "quality", "invalid_value"],
       [{ sise: "1024x1024" }, "sise", "unknown_parameter"],

@@ -351,7 +351,7 @@ def error_bad_request():
         return lambda: client.images.generate(**{"model": MODEL, "prompt": "python: bad", **more})
 
     for more, param, code in [
-        ({"size": "1000x1000"}, "size", "invalid_value"),
+        ({"size": "9000x9000"}, "size", "invalid_value"),
         ({"n": 11}, "n", "invalid_value"),
         ({"quality": "superb"}, "quality", "invalid_value"),
         ({"prompt": ""}, "prompt", None),

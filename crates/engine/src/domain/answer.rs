@@ -7,6 +7,7 @@ use super::money::{Price, Usd};
 use super::outcome::Usage;
 use super::picture::{Format, Picture};
 use super::request::Size;
+use super::target::Target;
 
 /// Where the pictures of an answer came from. The word is the `x-mimeo-cache` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct Answer {
     pub saved: Usd,
     /// The request as it was understood, to be echoed.
     pub understood: Understood,
+    /// What the pictures are to be brought to, where that is not what comes. The pictures here are the originals until
+    /// they are.
+    pub target: Option<Target>,
     /// What the caller should know although the request succeeded, such as a soft budget that is overrun.
     pub warnings: Vec<String>,
     /// Why this provider, as text lines; empty unless asked for.

@@ -9,11 +9,13 @@ pub mod money;
 pub mod outcome;
 pub mod picture;
 pub mod request;
+pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
 pub use call::{CacheMode, CachePolicy, Call, Caller};
 pub use id::{AttemptId, Digest, ImageId, RequestId};
 pub use money::{Price, Usd};
-pub use outcome::{Fault, FaultKind, Generated, Progress, Usage};
+pub use outcome::{Allowance, Fault, FaultKind, Generated, Progress, RateNews, Usage};
 pub use picture::{Format, Picture};
 pub use request::{ImageRequest, InputPicture, Operation, Size};
+pub use target::{Form, Target};

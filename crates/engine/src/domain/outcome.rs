@@ -147,6 +147,25 @@ impl FaultKind {
     }
 }
 
+/// What a provider says, in passing, of what its account may still do: at most `remaining` more before `reset` has
+/// passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Calls or pictures that are left.
+    pub remaining: u32,
+    /// From the moment of the answer until there are more.
+    pub reset: Duration,
+}
+
+/// What the head of a provider's answer says of the account's limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateNews {
+    /// Of calls.
+    pub requests: Option<Allowance>,
+    /// Of pictures.
+    pub pictures: Option<Allowance>,
+}
+
 /// A failed call: what kind, what to tell, what it may have cost.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -162,6 +181,8 @@ pub struct Fault {
     pub param: Option<String>,
     /// When to come back, if the provider said so.
     pub retry_after: Option<Duration>,
+    /// Whether the provider itself says that a repetition may help.
+    pub should_retry: Option<bool>,
     /// The bill as far as it is known although nothing usable came.
     pub billed: Option<Price>,
 }
@@ -169,7 +190,16 @@ pub struct Fault {
 impl Fault {
     /// A fault with nothing known but its kind and a message.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Fault { kind, message: message.into(), code: None, status: None, param: None, retry_after: None, billed: None }
+        Fault {
+            kind,
+            message: message.into(),
+            code: None,
+            status: None,
+            param: None,
+            retry_after: None,
+            should_retry: None,
+            billed: None,
+        }
     }
 }
 

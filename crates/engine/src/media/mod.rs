@@ -2,9 +2,10 @@
 //! its format is sniffed (nobody's word is taken for it), its structure is walked to the end (a picture
 //! cut short is found out), and its size in pixels is bounded before anything would decode it.
 //!
-//! Nothing is decoded here: the walk costs a fraction of a millisecond per megabyte and a constant
+//! Nothing is decoded for that: the walk costs a fraction of a millisecond per megabyte and a constant
 //! amount of memory, whatever the header claims.
 
+pub mod raster;
 mod structure;
 
 use bytes::Bytes;

@@ -1,6 +1,7 @@
 //! WebSockets through our own clients: the same certificates, proxies and credentials as every other request, and no
 //! second way to encrypt.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,10 @@ const LARGEST: usize = 32 << 20;
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A WebSocket that is listened to.
-pub struct Socket(WebSocketStream<Upgraded>);
+///
+/// The lock is never taken: it only lets whoever holds the socket be shared between threads, which the connection
+/// within cannot be.
+pub struct Socket(Mutex<WebSocketStream<Upgraded>>);
 
 /// What was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +68,15 @@ impl Socket {
         };
         let stream = timeout(PATIENCE, open).await.unwrap_or(Err("it does not answer in time"))?;
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
-        Ok(Socket(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await))
+        Ok(Socket(Mutex::new(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)))
     }
 
     /// The next message; `None` once the connection is over, for whatever reason. Nothing is lost when this is
     /// dropped before it is ready.
     pub async fn next(&mut self) -> Option<Message> {
+        let stream = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.0.next().await? {
+            match stream.next().await? {
                 Ok(tungstenite::Message::Text(text)) => return Some(Message::Text(text.as_str().to_owned())),
                 Ok(tungstenite::Message::Binary(bytes)) => return Some(Message::Binary(bytes)),
                 Ok(tungstenite::Message::Close(_)) | Err(_) => return None,

@@ -10,6 +10,7 @@ use super::wiring::{Encoding, Field, Form, Place, Polarity};
 use super::{call::Payload, pointer};
 use crate::domain::request::Decimal;
 use crate::domain::{Fault, FaultKind, Format, InputPicture, Operation, Size};
+use crate::media::raster::{self, Edited};
 
 /// What a call carries beside its path and its headers.
 #[derive(Debug, Default)]
@@ -46,7 +47,9 @@ pub(super) fn fields_on(
     };
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
     put(Field::Model, Some(Value::from(job.model.path.as_deref().unwrap_or(&job.model.id))));
-    put(Field::Prompt, Some(Value::from(request.prompt.as_str())));
+    // Before the prompt, which may be one of the layers.
+    put(Field::Data, request.template.as_ref().map(|call| call.data.clone()));
+    put(Field::Prompt, Some(request.prompt.as_str()).filter(|prompt| !prompt.is_empty()).map(Value::from));
     put(Field::N, Some(Value::from(job.n)));
     if let Size::Exact(width, height) = request.size {
         let joined = |field: Field, usual: &str, a: &str, b: &str| {
@@ -56,9 +59,9 @@ pub(super) fn fields_on(
         put(Field::Size, joined(Field::Size, "x", &width.to_string(), &height.to_string()));
         put(Field::Width, Some(Value::from(width)));
         put(Field::Height, Some(Value::from(height)));
-        let ratio = job.model.ratio_of(width, height);
+        let ratio = job.model.sizes.ratio_of(width, height);
         put(Field::Ratio, joined(Field::Ratio, ":", &ratio.0.to_string(), &ratio.1.to_string()));
-        put(Field::Tier, job.model.tier_of(width, height).map(Value::from));
+        put(Field::Tier, job.model.sizes.tier_of(width, height).map(Value::from));
     }
     put(Field::Quality, text(&request.quality));
     put(Field::Background, text(&request.background));
@@ -92,19 +95,67 @@ impl Fields {
         let value = match place.form {
             Form::List => json!([value]),
             Form::Text => Value::from(plain(value)),
+            Form::Number => value.as_str().and_then(|text| text.parse::<u64>().ok()).map_or(value, Value::from),
             _ => value,
         };
-        match &place.query {
-            Some(name) => self.query.push((name.clone(), plain(value))),
-            None => pointer::put(&mut self.body, &place.at, value),
+        match (&place.query, value) {
+            (Some(name), value) => self.query.push((name.clone(), plain(value))),
+            (None, Value::Object(data)) => self.layers(place, data),
+            (None, value) => self.write(place, &place.at, value, ""),
         }
+    }
+
+    /// Writes a template's data: each bare value as its layer wants it, and all of them as a list where that is asked
+    /// for.
+    fn layers(&mut self, place: &Place, data: Map<String, Value>) {
+        let whole = |value: Value| {
+            let name = match value.as_str() {
+                Some(text) if text.starts_with("https://") => place.link.clone(),
+                Some(_) => place.text.clone(),
+                None => None,
+            };
+            match name {
+                Some(name) => Value::Object(Map::from_iter([(name, value)])),
+                None => value,
+            }
+        };
+        let layers = data.into_iter().map(|(name, value)| (name, whole(value)));
+        if place.at == "*" {
+            self.body.extend(layers);
+        } else if place.form == Form::Named {
+            let named = layers.map(|(name, layer)| {
+                let mut object = Map::from_iter([("name".to_owned(), Value::from(name))]);
+                match layer {
+                    Value::Object(layer) => object.extend(layer),
+                    bare => drop(object.insert("value".to_owned(), bare)),
+                }
+                Value::Object(object)
+            });
+            pointer::put(&mut self.body, &place.at, named.collect());
+        } else {
+            pointer::put(&mut self.body, &place.at, Value::Object(layers.collect()));
+        }
+    }
+
+    /// Writes a value with what belongs beside it.
+    fn write(&mut self, place: &Place, at: &str, value: Value, mime: &str) {
+        if place.beside.is_empty() {
+            return pointer::put(&mut self.body, at, value);
+        }
+        // One object with all of it, because a place that makes a new element would make two.
+        let (parent, name) = at.rsplit_once('/').unwrap_or(("", at));
+        let mut object = Map::from_iter([(name.to_owned(), value)]);
+        for (name, value) in &place.beside {
+            object.insert(name.clone(), Value::from(value.replace("{mime}", mime)));
+        }
+        pointer::put(&mut self.body, parent, Value::Object(object));
     }
 
     /// The body of a call, with the pictures of an edit.
     ///
     /// # Errors
     /// A picture cannot be put into it.
-    pub(super) fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
+    pub(super) async fn payload(mut self, job: &Job<'_>) -> Result<Payload, Fault> {
         let wiring = &job.model.wiring;
         let is_edit = job.request.operation == Operation::Edit;
         let encoding = wiring.encoding(is_edit);
@@ -115,8 +166,8 @@ impl Fields {
             }
         }
         if let (Some(mask), Some(place)) = (&job.request.mask, wiring.place(Field::Mask)) {
-            let turned = turned(mask, place.polarity)?;
-            self.picture(place, 0, turned.as_ref().unwrap_or(mask), "mask", encoding, &mut parts)?;
+            let turned = turned(mask, place.polarity).await?;
+            self.picture(place, 0, &turned, "mask", encoding, &mut parts)?;
         }
         Ok(match encoding {
             Encoding::Json => Payload::Json(Value::Object(self.body).to_string()),
@@ -140,7 +191,9 @@ impl Fields {
         parts: &mut Vec<(String, Part)>,
     ) -> Result<(), Fault> {
         let at = match (&place.more, index) {
-            (Some(more), 1..) if !more.is_empty() => more.replace("{i}", &(index + 1).to_string()),
+            (Some(more), 1..) if !more.is_empty() => {
+                more.replace("{i}", &(index + 1).to_string()).replace("{index}", &index.to_string())
+            }
             _ => place.at.clone(),
         };
         let picture = &input.picture;
@@ -156,18 +209,9 @@ impl Fields {
             }
             _ => STANDARD.encode_to_string(&picture.bytes),
         };
-        if place.beside.is_empty() {
-            let value = Value::from(text);
-            pointer::put(&mut self.body, &at, if place.form == Form::List { json!([value]) } else { value });
-        } else {
-            // One object with all of it, because a place that makes a new element would make two.
-            let (parent, name) = at.rsplit_once('/').unwrap_or(("", &at));
-            let mut object = Map::from_iter([(name.to_owned(), Value::from(text))]);
-            for (name, value) in &place.beside {
-                object.insert(name.clone(), Value::from(value.replace("{mime}", picture.format.mime())));
-            }
-            pointer::put(&mut self.body, parent, Value::Object(object));
-        }
+        let value = Value::from(text);
+        let value = if place.form == Form::List { json!([value]) } else { value };
+        self.write(place, &at, value, picture.format.mime());
         Ok(())
     }
 }
@@ -180,16 +224,24 @@ fn plain(value: Value) -> String {
     }
 }
 
-/// The mask as a provider wants it; `None` if that is as callers send it.
-pub(super) fn turned(mask: &InputPicture, polarity: Polarity) -> Result<Option<InputPicture>, Fault> {
-    let _ = mask;
-    match polarity {
-        Polarity::Transparent => Ok(None),
-        Polarity::White | Polarity::Black => Err(Fault::new(FaultKind::Rejected, "masks are not taken yet")),
-    }
+/// The mask as a provider wants it.
+pub(super) async fn turned(mask: &InputPicture, polarity: Polarity) -> Result<InputPicture, Fault> {
+    let edited = match polarity {
+        Polarity::Transparent => return Ok(mask.clone()),
+        Polarity::White => Edited::White,
+        Polarity::Black => Edited::Black,
+    };
+    let picture = mask.picture.clone();
+    // It is decoded and encoded again: not on a thread that others wait for.
+    let turned = tokio::task::spawn_blocking(move || raster::to_grey(&picture, edited)).await;
+    let told = |why: String| Fault {
+        param: Some("mask".to_owned()),
+        ..Fault::new(FaultKind::Rejected, format!("the mask cannot be used: {why}"))
+    };
+    let picture = turned.map_err(|error| told(error.to_string()))?.map_err(|error| told(error.to_string()))?;
+    Ok(InputPicture { picture, file_name: None })
 }
 
-/// A picture as a part of a form.
 pub(super) fn part(input: &InputPicture, stem: &str) -> Result<Part, Fault> {
     let bytes = input.picture.bytes.clone();
     let length = bytes.len() as u64;

@@ -50,7 +50,10 @@ pub(super) async fn submit(
         url.query_pairs_mut().extend_pairs(query);
     }
     let deadline = Instant::now() + provider.timeout;
-    send(provider, Method::POST, url, headers(provider, job)?, payload, deadline).await
+    let sent = Instant::now();
+    let reply = send(provider, Method::POST, url, headers(provider, job)?, payload, deadline).await?;
+    provider.heard.note(sent, reply.headers(), provider.clock.now());
+    Ok(reply)
 }
 
 /// Sends one request, with the account's credentials. Its address must be the provider's own.

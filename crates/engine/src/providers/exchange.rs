@@ -57,7 +57,7 @@ pub(super) async fn send(
     };
     let mut fields = body::fields(job, partials, callback);
     let query = std::mem::take(&mut fields.query);
-    call::submit(provider, job, path, &query, fields.payload(job)?).await
+    call::submit(provider, job, path, &query, fields.payload(job).await?).await
 }
 
 /// Reads an answer that may hold pictures.

@@ -19,6 +19,11 @@ const LONGEST: usize = 300;
 /// Longest wait that a provider may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// The headers that say when to come back whatever the provider: the one of RFC 9110, and before it its more exact
+/// companion.
+const RETRY_AFTER: [(&str, RetryUnit); 2] =
+    [("retry-after-ms", RetryUnit::Milliseconds), ("retry-after", RetryUnit::Seconds)];
+
 /// The connection failed. `left` is true if anything of the call had left this machine.
 pub(super) fn of_transport(provider: &Provider, error: reqwest::Error, left: bool) -> Fault {
     let timeout = error.is_timeout();
@@ -64,6 +69,7 @@ pub(super) fn of_status(provider: &Provider, wiring: &Wiring, status: u16, heade
     let mut fault = Fault::new(kind, message);
     fault.status = Some(status);
     fault.retry_after = retry_after(provider, wiring, headers, &value);
+    fault.should_retry = super::rate::should_retry(headers);
     if let Some(said) = said {
         said.label(provider, &mut fault);
     }
@@ -264,14 +270,18 @@ pub(super) fn clean(provider: &Provider, text: &str) -> String {
     line
 }
 
-/// When to come back, by the first place of the wiring that says it.
+/// When to come back, by the first place of the wiring that says it, or else by the headers that everybody understands.
 fn retry_after(provider: &Provider, wiring: &Wiring, headers: &HeaderMap, body: &Value) -> Option<Duration> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    wiring.wire.retry_after.iter().find_map(|source| {
+    let of_record = wiring.wire.retry_after.iter().map(|source| {
         let in_body = || source.at.as_ref().and_then(|place| pointer::text(body, place));
-        let value = source.header.as_deref().and_then(header).map(str::to_owned).or_else(in_body)?;
+        (source.header.as_deref().and_then(header).map(str::to_owned).or_else(in_body), source.unit)
+    });
+    let of_everybody = RETRY_AFTER.into_iter().map(|(name, unit)| (header(name).map(str::to_owned), unit));
+    of_record.chain(of_everybody).find_map(|(value, unit)| {
+        let value = value?;
         let number = value.parse::<f64>().ok();
-        let wait = match (source.unit, number) {
+        let wait = match (unit, number) {
             (RetryUnit::Milliseconds, number) => Duration::try_from_secs_f64(number? / 1000.0).ok()?,
             (RetryUnit::Duration | RetryUnit::Text, None) => {
                 let from = value.find(|c: char| c.is_ascii_digit())?;

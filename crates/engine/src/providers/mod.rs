@@ -8,7 +8,7 @@
 //! | [`record`], [`wiring`], [`model`] | the format of a record; parsed and checked in `check`; [`schema`] for editors |
 //! | [`Catalogue`] | all records that are known |
 //! | [`registry`] | records + configuration + environment → the providers that are there; names → models |
-//! | [`fit`] | does a model take a request, and what is its canonical form for it |
+//! | [`fit`], [`sizes`] | does a model take a request, what is its canonical form for it, and what remains to be done to the picture |
 //! | [`provider`] | one provider: account, address, [`Provider::submit`] |
 //! | [`watch`] | who looks on while a call is under way; the ticket of an accepted job |
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
@@ -21,6 +21,7 @@
 //! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | [`webhook`] | who calls back is the provider |
 //! | `fault` | what an error means for money |
+//! | `rate` | what an answer says, in passing, of the account's limits |
 //! | `download` | fetching pictures that come as addresses |
 
 mod answer;
@@ -40,6 +41,7 @@ mod near;
 mod need;
 mod openai;
 pub mod provider;
+mod rate;
 mod exchange;
 mod poll;
 mod pointer;
@@ -48,6 +50,7 @@ pub mod registry;
 mod schema;
 pub mod vars;
 pub mod watch;
+pub mod sizes;
 pub mod webhook;
 pub mod wiring;
 mod sse;
@@ -55,7 +58,7 @@ mod sse;
 mod testing;
 
 pub use catalogue::{Added, Catalogue};
-pub use fit::Misfit;
+pub use fit::{Fitted, Misfit};
 pub use model::{Model, Status};
 pub use near::near;
 pub use need::Need;

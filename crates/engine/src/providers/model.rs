@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+pub use super::sizes::{Ratio, RatioSizes, SizeRule, Sizes};
 use super::wiring::Wiring;
 use crate::domain::request::Decimal;
 use crate::domain::{Format, Generated, ImageRequest, Operation, Price, Size};
@@ -43,6 +44,9 @@ pub struct Model {
     pub operations: Vec<Operation>,
     /// The longest prompt, in characters.
     pub max_prompt_chars: Option<u32>,
+    /// True if it needs no prompt, because something else says what is drawn.
+    #[serde(default)]
+    pub prompt_optional: bool,
     /// The sizes that it can make.
     #[serde(default)]
     pub sizes: Sizes,
@@ -175,37 +179,6 @@ impl Status {
     }
 }
 
-/// The sizes that a model can make.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Sizes {
-    /// The size cannot be chosen.
-    #[default]
-    None,
-    /// Every size is passed on; the provider judges.
-    Any,
-    /// These only.
-    List(Vec<Size>),
-    /// Every size that keeps to a rule.
-    Rule(SizeRule),
-}
-
-/// What a size must satisfy. Conditions that are left out hold always.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SizeRule {
-    /// Both edges are multiples of this many pixels.
-    pub multiple_of: Option<u32>,
-    /// The long edge is at most this many times the short one.
-    pub max_ratio: Option<u32>,
-    /// The longest edge, in pixels.
-    pub max_edge: Option<u32>,
-    /// The smallest area, in pixels.
-    pub min_pixels: Option<u64>,
-    /// The largest area, in pixels.
-    pub max_pixels: Option<u64>,
-}
-
 /// An inclusive range of integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -266,21 +239,6 @@ impl Model {
     /// How long a job can be asked for after it has ended.
     pub fn keeps_jobs(&self) -> Duration {
         Duration::from_secs(u64::from(self.wiring.job.keep_s.unwrap_or(3600)))
-    }
-
-    /// The ratio of a size, in whole numbers, as it is named on the wire.
-    pub(super) fn ratio_of(&self, width: u32, height: u32) -> (u32, u32) {
-        let (mut a, mut b) = (width.max(1), height.max(1));
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        (width / a, height / a)
-    }
-
-    /// The tier of a size, where the model has tiers.
-    pub(super) fn tier_of(&self, width: u32, height: u32) -> Option<&str> {
-        let _ = (width, height);
-        None
     }
 
     /// The title, or the id where there is none.

@@ -105,7 +105,7 @@ async fn provider_that(answers: Vec<(u16, Value)>) -> (Server, Arc<AtomicUsize>)
 async fn submit(record: &str, server: &Server, watch: &Told) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("pro").unwrap();
-    let request = model.fit(&ImageRequest::generate("a kite"), &BTreeMap::new(), None).unwrap();
+    let request = model.fit(&ImageRequest::generate("a kite"), &BTreeMap::new(), None).unwrap().request;
     let job = testing::job(&model, &request, 1, None);
     provider.submit(&job, watch).await
 }

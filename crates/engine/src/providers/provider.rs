@@ -11,14 +11,15 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::auth::Credentials;
-use super::fit::Misfit;
+use super::fit::{Fitted, Misfit};
 use super::model::{Model, Status};
+use super::rate::Heard;
 use super::record::{Record, Shape};
 use super::watch::{Ticket, Watch};
 use super::webhook::{Delivery, Unverified, Verifier};
 use super::{comfy, exchange, openai, poll, vars};
 use crate::clock::Clock;
-use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest};
+use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
 use crate::net::Clients;
 use crate::secret::Secret;
 use crate::settings::Limits;
@@ -46,6 +47,7 @@ pub struct Provider {
     pub(super) clients: Clients,
     pub(super) clock: Clock,
     pub(super) typical: Typical,
+    pub(super) heard: Heard,
 }
 
 /// How large this provider's pictures are, by the last one: where an answer does not state its length, its buffer
@@ -107,7 +109,7 @@ impl ResolvedModel {
         request: &ImageRequest,
         unknown: &BTreeMap<String, Value>,
         tier: Option<&str>,
-    ) -> Result<ImageRequest, Misfit> {
+    ) -> Result<Fitted, Misfit> {
         match &self.asked {
             None => self.model.fit(request, unknown, tier),
             Some(asked) => self.model.fit(&self.translated(asked, request, tier), unknown, tier),
@@ -219,6 +221,12 @@ impl Provider {
                 Err(Fault::new(FaultKind::Unknown, "its answers cannot be asked for again"))
             }
         }
+    }
+
+    /// What the last answers said of the account's limits, and when the call was sent that was told so; each piece
+    /// of news once.
+    pub fn rate_news(&self) -> Option<(tokio::time::Instant, RateNews)> {
+        self.heard.take()
     }
 
     /// Is `delivery` this provider's own? `told` is the secret that was told to it with the job, if one was; an

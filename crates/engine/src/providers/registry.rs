@@ -11,6 +11,7 @@ use super::catalogue::Catalogue;
 use super::model::Model;
 use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
+use super::rate::Heard;
 use super::record::Record;
 use super::vars;
 use super::webhook::Verifier;
@@ -256,6 +257,7 @@ fn provider(
         clients: clients.clone(),
         clock: clock.clone(),
         typical: Typical::default(),
+        heard: Heard::default(),
     })
 }
 

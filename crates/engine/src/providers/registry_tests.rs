@@ -105,12 +105,12 @@ fn what_is_gone_is_served_by_its_successor() {
         quality: Some("hd".to_owned()),
         ..ImageRequest::generate("a red kite")
     };
-    assert_eq!(old.fit(&request, &BTreeMap::new(), None).unwrap().quality.as_deref(), Some("high"));
+    assert_eq!(old.fit(&request, &BTreeMap::new(), None).unwrap().request.quality.as_deref(), Some("high"));
     // What it meant without a word is kept; a tier goes before it.
     let plain = ImageRequest { style: Some("vivid".to_owned()), ..ImageRequest::generate("a red kite") };
-    let fitted = old.fit(&plain, &BTreeMap::new(), None).unwrap();
+    let fitted = old.fit(&plain, &BTreeMap::new(), None).unwrap().request;
     assert_eq!((fitted.quality.as_deref(), fitted.style), (Some("medium"), None));
-    assert_eq!(old.fit(&plain, &BTreeMap::new(), Some("draft")).unwrap().quality.as_deref(), Some("low"));
+    assert_eq!(old.fit(&plain, &BTreeMap::new(), Some("draft")).unwrap().request.quality.as_deref(), Some("low"));
     // Unless it cannot: it has no styles.
     let styled = ImageRequest { style: Some("natural".to_owned()), ..request };
     assert_eq!(old.fit(&styled, &BTreeMap::new(), None).unwrap_err().param, "style");

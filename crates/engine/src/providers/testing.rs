@@ -49,7 +49,7 @@ pub(super) async fn submit(
     partials: Option<u8>,
 ) -> (Result<Generated, Fault>, Vec<Bytes>) {
     let model = provider.model(model).unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     let job = job(&model, &request, n, partials);
     let seen = Mutex::new(Vec::new());
     let progress = |news: Progress| {

@@ -144,6 +144,7 @@ pub enum Field {
     NegativePrompt,
     Image,
     Mask,
+    Data,
     User,
     Stream,
     PartialImages,
@@ -176,6 +177,7 @@ impl Field {
             Field::NegativePrompt => "negative_prompt",
             Field::Image => "image",
             Field::Mask => "mask",
+            Field::Data => "data",
             Field::User => "user",
             Field::Stream => "stream",
             Field::PartialImages => "partial_images",
@@ -189,7 +191,8 @@ impl Field {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(with = "PlaceOrTable")]
 pub struct Place {
-    /// Its place in the body; empty if it is not in there.
+    /// Its place in the body; empty if it is not in there. `*` puts the members of an object beside each other into
+    /// the body itself.
     pub at: String,
     /// The parameter of the address that carries it, in place of the body.
     pub query: Option<String>,
@@ -199,12 +202,16 @@ pub struct Place {
     pub separator: Option<String>,
     /// What canonical values are called there. What is not in it goes as it is.
     pub map: BTreeMap<String, Value>,
-    /// The place of the second and further pictures, with `{i}` counting from 2.
+    /// The place of the second and further pictures, with `{i}` counting from 2, or `{index}` counting from 1.
     pub more: Option<String>,
     /// What is written beside it in the same object. `{mime}` is the picture's media type.
     pub beside: BTreeMap<String, String>,
     /// Which part of a mask is edited.
     pub polarity: Polarity,
+    /// How a bare text of a template's data is called inside of its layer. Left out: it stays bare.
+    pub text: Option<String>,
+    /// The same for the address of a picture.
+    pub link: Option<String>,
 }
 
 /// In what form a value is written.
@@ -218,6 +225,10 @@ pub enum Form {
     List,
     /// A number as text.
     Text,
+    /// A text as a number, where it is one.
+    Number,
+    /// The layers of a template's data as a list, each with its `name` in it.
+    Named,
     /// A picture in base64.
     Base64,
     /// A picture as a `data:` address.
@@ -253,12 +264,16 @@ struct PlaceTable {
     separator: Option<String>,
     /// What canonical values are called there. What is not in it goes as it is.
     map: BTreeMap<String, Value>,
-    /// The place of the second and further pictures, with `{i}` counting from 2.
+    /// The place of the second and further pictures, with `{i}` counting from 2, or `{index}` counting from 1.
     more: Option<String>,
     /// What is written beside it in the same object. `{mime}` is the picture's media type.
     beside: BTreeMap<String, String>,
     /// Which part of a mask is edited.
     polarity: Polarity,
+    /// How a bare text of a template's data is called inside of its layer. Left out: it stays bare.
+    text: Option<String>,
+    /// The same for the address of a picture.
+    link: Option<String>,
 }
 
 #[derive(JsonSchema)]
@@ -285,9 +300,9 @@ impl<'de> Deserialize<'de> for Place {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Place, A::Error> {
-                let PlaceTable { at, query, form, separator, map, more, beside, polarity } =
+                let PlaceTable { at, query, form, separator, map, more, beside, polarity, text, link } =
                     PlaceTable::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Place { at, query, form, separator, map, more, beside, polarity })
+                Ok(Place { at, query, form, separator, map, more, beside, polarity, text, link })
             }
         }
         deserializer.deserialize_any(Either)

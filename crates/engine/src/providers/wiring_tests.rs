@@ -7,6 +7,7 @@ use axum::http::Response;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::request::TemplateCall;
 use crate::domain::{Fault, FaultKind, Generated, ImageRequest, Operation, Price, Size, Usage};
 use crate::providers::testing::{self, Seen, Server, input, recorded, typed};
 
@@ -24,7 +25,7 @@ fn record(tables: &str, model: &str) -> String {
 async fn submit(record: &str, server: &Server, request: &ImageRequest, n: u32) -> Result<Generated, Fault> {
     let provider = recorded(record, &server.url);
     let model = provider.model("vendor/kite#v2").unwrap();
-    let request = model.fit(request, &BTreeMap::new(), None).unwrap();
+    let request = model.fit(request, &BTreeMap::new(), None).unwrap().request;
     provider.submit(&testing::job(&model, &request, n, None), &|_| {}).await
 }
 
@@ -128,6 +129,63 @@ async fn pictures_go_in_the_form_that_the_record_says() {
             {"inlineData": {"data": "dHdv", "mimeType": "image/png"}},
         ]})
     );
+}
+
+#[tokio::test]
+async fn the_data_of_a_template_goes_to_its_layers() {
+    let filled = |prompt: &str| ImageRequest {
+        template: Some(TemplateCall {
+            id: "card".to_owned(),
+            version: String::new(),
+            data: json!({"title": "Hi", "photo": "https://x/y.png", "price": {"text": "9", "color": "red"}}),
+        }),
+        ..ImageRequest::generate(prompt)
+    };
+    let sent = async |fields: &str, request: &ImageRequest| {
+        let tables = format!("wire = {{ generate = '/r' }}\nfields = {{ {fields} }}");
+        let server = picture_server().await;
+        submit(&record(&tables, "prompt_optional = true"), &server, request, 1).await.unwrap();
+        server.seen()[0].json()
+    };
+    assert_eq!(
+        sent("prompt = 'layers/prompt/text', data = { at = 'layers', text = 'text', link = 'image' }", &filled("Ho"))
+            .await,
+        json!({"layers": {
+            "title": {"text": "Hi"}, "photo": {"image": "https://x/y.png"}, "price": {"text": "9", "color": "red"},
+            "prompt": {"text": "Ho"},
+        }})
+    );
+    let named = "prompt = { at = 'changes/-/text', beside = { name = 'prompt' } }, \
+                 data = { at = 'changes', as = 'named', text = 'text', link = 'image_url' }";
+    assert_eq!(
+        sent(named, &filled("Ho")).await,
+        json!({"changes": [
+            {"name": "photo", "image_url": "https://x/y.png"},
+            {"name": "price", "text": "9", "color": "red"},
+            {"name": "title", "text": "Hi"},
+            {"name": "prompt", "text": "Ho"},
+        ]})
+    );
+    assert_eq!(
+        sent("model = { at = 'id', as = 'number' }, data = { at = '*', text = 'text' }", &filled("")).await,
+        json!({
+            "id": "vendor/kite v2", "title": {"text": "Hi"}, "photo": "https://x/y.png",
+            "price": {"text": "9", "color": "red"},
+        })
+    );
+    assert_eq!(sent("prompt = 'prompt', data = 'values'", &ImageRequest::generate("")).await, json!({}));
+}
+
+#[test]
+fn who_draws_no_templates_takes_neither_their_data_nor_an_empty_prompt() {
+    let text = record("wire = { generate = '/v1' }\nfields = { prompt = 'prompt' }", "");
+    let provider = recorded(&text, "http://127.0.0.1:9");
+    let model = provider.model("vendor/kite v2").unwrap();
+    let template = TemplateCall { id: "card".to_owned(), version: String::new(), data: json!({}) };
+    let filled = ImageRequest { template: Some(template), ..kite() };
+    assert_eq!(model.fit(&filled, &BTreeMap::new(), None).unwrap_err().param, "template");
+    let nothing = ImageRequest::generate(" ");
+    assert_eq!(model.fit(&nothing, &BTreeMap::new(), None).unwrap_err().param, "prompt");
 }
 
 #[tokio::test]

@@ -81,13 +81,18 @@ impl WaitingRoom {
         WaitingRoom { limits, seats, now: Mutex::new(now) }
     }
 
-    /// Takes a seat, for a caller whom the limits do not let pass at once and who waits at most `deadline`.
+    /// Takes a seat, for a caller whom the limits do not let pass at once and who waits at most `deadline`. `outlook`
+    /// is how long nobody is let through, and the time between two calls from then on.
     ///
     /// # Errors
     /// No seat is free, or the wait would be too long. Says when to come back.
-    pub(super) fn sit_down(self: &Arc<Self>, deadline: Option<Duration>) -> Result<Seat, Fault> {
+    pub(super) fn sit_down(
+        self: &Arc<Self>,
+        deadline: Option<Duration>,
+        outlook: (Duration, Duration),
+    ) -> Result<Seat, Fault> {
         let mut now = self.state();
-        let wait = now.expected_wait(self.limits);
+        let wait = now.expected_wait(self.limits, outlook);
         if now.waiting >= self.seats {
             let message = format!(
                 "{} calls are under way and {} wait for their turn, as many as may (limits.queue).",
@@ -105,7 +110,7 @@ impl WaitingRoom {
         }
         if let Some(deadline) = deadline.filter(|deadline| wait > *deadline) {
             let message = format!(
-                "this call would wait about {} ms for its turn, longer than deadline_ms = {}.",
+                "this call would wait about {} ms for its turn, longer than the {} ms that are left of deadline_ms.",
                 wait.as_millis(),
                 deadline.as_millis()
             );
@@ -133,14 +138,16 @@ impl WaitingRoom {
     }
 
     /// What is told to who has waited that long.
-    pub(super) fn gave_up(&self) -> Fault {
-        let wait = self.state().expected_wait(self.limits);
+    pub(super) fn gave_up(&self, outlook: (Duration, Duration)) -> Fault {
+        let wait = self.state().expected_wait(self.limits, outlook);
         self.full(format!("this call has waited {} s for its turn (limits.max_wait_s).", self.limits.max_wait_s), wait)
     }
 
     fn full(&self, message: String, wait: Duration) -> Fault {
         let mut fault = Fault::new(FaultKind::Throttled, message + " Nothing was sent. Come back later.");
         fault.code = Some("queue_full".to_owned());
+        // It would be the same queue.
+        fault.should_retry = Some(false);
         // Up to a fifth more, so that those who are sent away together do not come back together.
         fault.retry_after = Some(wait + wait * (id::random() % 21) as u32 / 100);
         fault
@@ -152,16 +159,16 @@ impl WaitingRoom {
 }
 
 impl State {
-    /// How long whoever comes now will wait: until all who wait already have left, and one more turn.
-    fn expected_wait(&self, limits: Limits) -> Duration {
+    /// How long whoever comes now will wait: until anybody is let through, until all who wait already have left, and
+    /// one more turn.
+    fn expected_wait(&self, limits: Limits, (pause, pace): (Duration, Duration)) -> Duration {
         // Calls under way for longer than is typical say that the provider has become slower, before any of them ends.
         let age = match self.calling {
             0 => Duration::ZERO,
             calling => (self.opened.elapsed() * calling).saturating_sub(self.begun) / calling,
         };
         let of_calls = limits.concurrent.map_or(Duration::ZERO, |concurrent| self.typical.max(age) / concurrent.max(1));
-        let of_pace = limits.requests_per_minute.map_or(Duration::ZERO, |n| Duration::from_secs(60) / n.max(1));
-        of_calls.max(of_pace) * (self.waiting + 1)
+        pause + of_calls.max(pace) * (self.waiting + 1)
     }
 }
 
@@ -185,6 +192,9 @@ impl Drop for Calling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing is known that keeps anybody waiting.
+    const NOW: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
 
     fn room(limits: Limits) -> Arc<WaitingRoom> {
         WaitingRooms::default().of("p", limits)
@@ -210,12 +220,12 @@ mod tests {
             (Limits::default(), 16),
         ] {
             let room = room(limits);
-            let mut taken: Vec<Seat> = (0..seats).map(|_| room.sit_down(None).unwrap()).collect();
-            let fault = room.sit_down(None).unwrap_err();
+            let mut taken: Vec<Seat> = (0..seats).map(|_| room.sit_down(None, NOW).unwrap()).collect();
+            let fault = room.sit_down(None, NOW).unwrap_err();
             assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::Throttled, Some("queue_full")));
             assert!(fault.retry_after.is_some() && fault.param.is_none());
             if taken.pop().is_some() {
-                taken.push(room.sit_down(None).unwrap());
+                taken.push(room.sit_down(None, NOW).unwrap());
             }
         }
     }
@@ -225,8 +235,8 @@ mod tests {
         let room = room(Limits { max_wait_s: 10, ..concurrent(2) });
         calls_that_take(&room, 4).await;
         // A turn every two seconds: the fifth waits ten.
-        let _seats: Vec<Seat> = (0..5).map(|_| room.sit_down(None).unwrap()).collect();
-        let fault = room.sit_down(None).unwrap_err();
+        let _seats: Vec<Seat> = (0..5).map(|_| room.sit_down(None, NOW).unwrap()).collect();
+        let fault = room.sit_down(None, NOW).unwrap_err();
         let after = fault.retry_after.unwrap();
         assert!((12.0..=14.4).contains(&after.as_secs_f64()), "{after:?}");
         assert!(fault.message.contains("limits.max_wait_s"), "{}", fault.message);
@@ -236,10 +246,10 @@ mod tests {
     async fn who_is_in_a_hurry_is_told_at_once() {
         let room = room(concurrent(1));
         calls_that_take(&room, 4).await;
-        let fault = room.sit_down(Some(Duration::from_millis(3900))).unwrap_err();
+        let fault = room.sit_down(Some(Duration::from_millis(3900)), NOW).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("deadline_ms"));
-        let seat = room.sit_down(Some(Duration::from_secs(4))).unwrap();
-        assert!(room.sit_down(Some(Duration::from_secs(4))).is_err(), "one is before it now");
+        let seat = room.sit_down(Some(Duration::from_secs(4)), NOW).unwrap();
+        assert!(room.sit_down(Some(Duration::from_secs(4)), NOW).is_err(), "one is before it now");
         drop(seat);
     }
 
@@ -248,20 +258,29 @@ mod tests {
         let room = room(Limits { max_wait_s: 10, ..concurrent(2) });
         calls_that_take(&room, 1).await;
         let hanging = [room.call(), room.call()];
-        drop(room.sit_down(None).unwrap());
+        drop(room.sit_down(None, NOW).unwrap());
         tokio::time::advance(Duration::from_secs(30)).await;
-        assert!(room.sit_down(None).is_err(), "half of thirty seconds until one of the two is done");
+        assert!(room.sit_down(None, NOW).is_err(), "half of thirty seconds until one of the two is done");
         drop(hanging);
         for _ in 0..20 {
             calls_that_take(&room, 1).await;
         }
-        room.sit_down(None).unwrap();
+        room.sit_down(None, NOW).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pace_is_a_wait_too() {
-        let room = room(Limits { requests_per_minute: Some(60), max_wait_s: 3, ..Limits::default() });
-        let _seats: Vec<Seat> = (0..3).map(|_| room.sit_down(None).unwrap()).collect();
-        assert!(room.sit_down(None).is_err());
+        let room = room(Limits { max_wait_s: 3, ..Limits::default() });
+        let paced = (Duration::ZERO, Duration::from_secs(1));
+        let _seats: Vec<Seat> = (0..3).map(|_| room.sit_down(None, paced).unwrap()).collect();
+        assert!(room.sit_down(None, paced).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_would_wait_for_an_account_that_rests_is_told_until_when() {
+        let room = room(Limits { max_wait_s: 10, ..Limits::default() });
+        let _seat = room.sit_down(None, (Duration::from_secs(9), Duration::ZERO)).unwrap();
+        let fault = room.sit_down(None, (Duration::from_secs(40), Duration::ZERO)).unwrap_err();
+        assert!((40.0..=48.0).contains(&fault.retry_after.unwrap().as_secs_f64()), "{fault:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! What a request *is* (its key), and whether its pictures are there.
 
+mod copies;
 pub mod key;
 mod memory;
 mod pool;
@@ -10,10 +11,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{Delivered, Digest, ImageId, Picture};
+use crate::domain::{Delivered, Digest, Form, ImageId, Picture};
 use crate::error::Result;
 use crate::shared::Shared;
 use crate::store::{BlobRead, Refusal, Store, StoredPicture};
+use copies::Copies;
+pub use copies::NoCopy;
 use memory::Memory;
 pub use memory::Stored;
 pub use pool::Hand;
@@ -26,6 +29,7 @@ pub struct Cache {
     store: Arc<Store>,
     shared: Shared,
     memory: Memory,
+    copies: Copies,
     rotation: Rotation,
     retention: OnceLock<Retention>,
     clock: Clock,
@@ -50,12 +54,14 @@ pub struct Pool {
 }
 
 impl Cache {
-    /// A cache over `store` with `memory_bytes` of memory for pictures, and what `shared` keeps hot.
+    /// A cache over `store` with `memory_bytes` of memory for pictures, a quarter as much again for copies of them, and
+    /// what `shared` keeps hot.
     pub fn new(store: Arc<Store>, shared: Shared, memory_bytes: u64, clock: Clock) -> Self {
         Cache {
             store,
             shared,
             memory: Memory::new(memory_bytes),
+            copies: Copies::new(memory_bytes / 4),
             rotation: Rotation::default(),
             retention: OnceLock::new(),
             clock,
@@ -110,6 +116,15 @@ impl Cache {
         }
     }
 
+    /// The copy of `original` in `form`: kept for a while, made by one for all who ask. Who has `patience` waits no
+    /// longer than that for a thread.
+    ///
+    /// # Errors
+    /// It cannot be made, or not in time.
+    pub async fn copy(&self, original: &Picture, form: Form, patience: Option<Duration>) -> Result<Picture, NoCopy> {
+        self.copies.get(original, form, patience).await
+    }
+
     /// Bounds what is stored, from now on.
     pub fn retain(&self, retention: Retention) {
         // A second one would have learned nothing: the first stays.
@@ -153,6 +168,7 @@ impl Cache {
     /// Forgets everything in memory, after a purge by whomever.
     pub fn forget(&self) {
         self.memory.clear();
+        self.copies.clear();
     }
 
     /// Bytes of pictures in memory.

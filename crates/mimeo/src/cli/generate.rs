@@ -55,7 +55,10 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     let answer = app.pipeline.run(call(&arguments, app.pipeline.new_request_id()), None).await;
     progress.finish_and_clear();
     let written = match answer {
-        Ok(answer) => deliver(&arguments, &answer),
+        Ok(mut answer) => {
+            app.pipeline.bring(&mut answer, false).await;
+            deliver(&arguments, &answer)
+        }
         Err(error) => Err(error.into()),
     };
     // Whatever came of it: what is paid is finished and written down.
@@ -125,6 +128,7 @@ fn deliver(arguments: &Arguments, answer: &Answer) -> Outcome {
         answer.saved,
         if answer.simulated { " (simulated)" } else { "" }
     );
+    answer.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     answer.explain.iter().for_each(|line| eprintln!("  {line}"));
     Ok(())
 }

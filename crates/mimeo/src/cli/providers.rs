@@ -13,7 +13,7 @@ pub(super) use page::page;
 
 use super::{Common, Outcome, print, print_json, table::table};
 use crate::config::Environment;
-use crate::providers::{Need, Record};
+use crate::providers::{Model, Need, Record};
 use crate::route::listing::{describe, examples};
 
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ fn list(listing: &List, environment: &Environment) -> Outcome {
             if provider.is_simulated() {
                 notes.push("simulated".to_owned());
             }
-            rows.push(vec![provider.name.clone(), model.id.clone(), prices(&examples(model)), notes.join(", ")]);
+            rows.push(vec![provider.name.clone(), model.id.clone(), prices(model), notes.join(", ")]);
         }
         if provider.is_open() {
             values.push(json!({ "provider": provider.name, "model": "*" }));
@@ -153,17 +153,14 @@ fn missing(record: &Record, environment: &Environment) -> String {
     needs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// What one picture costs, in short.
-fn prices(examples: &Value) -> String {
-    match examples {
-        Value::String(usd) => format!("${usd}"),
+/// What one picture costs, in short, the cheapest quality first.
+fn prices(model: &Model) -> String {
+    let known = |usd: Option<&str>| usd.map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
+    match examples(model) {
         Value::Object(steps) => {
-            let each = |(step, usd): (&String, &Value)| match usd.as_str() {
-                Some(usd) => format!("{step} ${usd}"),
-                None => format!("{step} unknown"),
-            };
-            steps.iter().map(each).collect::<Vec<_>>().join(", ")
+            let steps = model.qualities.iter().filter_map(|step| Some((step, steps.get(step)?)));
+            steps.map(|(step, usd)| format!("{step} {}", known(usd.as_str()))).collect::<Vec<_>>().join(", ")
         }
-        _ => "unknown".to_owned(),
+        one => known(one.as_str()),
     }
 }

@@ -132,8 +132,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
         if provider.timeout_s == Some(0) {
             fault("providers", Some(name), "timeout_s = 0 would fail every call; leave it out or raise it".into());
         }
-        if provider.limits.requests_per_minute == Some(0) || provider.limits.concurrent == Some(0) {
-            fault("providers", Some(name), "a limit of 0 would block every call; use enabled = false".into());
+        for (limit, _) in provider.limits.counts().iter().filter(|(_, count)| *count == Some(0)) {
+            let message = format!("limits.{limit} = 0 would block every call; use enabled = false");
+            fault("providers", Some(name), message);
         }
         if name.contains('/') || name.contains('@') || name.is_empty() {
             fault("providers", Some(name), "a provider's name must not be empty nor contain / or @".into());

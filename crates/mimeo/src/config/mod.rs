@@ -142,7 +142,8 @@ pub struct Storage {
     pub lease_s: Option<u32>,
     /// What a commit survives: `power` (a power cut) or `process` (only a crash of the process).
     pub durability: Durability,
-    /// Memory for pictures that are asked for often, in MiB. 0 turns it off.
+    /// Memory for pictures that are asked for often, in MiB, and a quarter as much again for copies of them in other
+    /// sizes and encodings. 0 turns it off, but for the 4 MiB that copies always have.
     pub memory_mb: u32,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::media;
 use super::pieces::Pieces;
 use super::wire::Delivery;
-use crate::domain::{Answer, Delivered, Price, Size, Usage};
+use crate::domain::{Answer, Delivered, Form, Price, Size, Usage};
 
 /// The response to `answer`. `base` is the address that picture addresses begin with.
 pub fn respond(answer: &Answer, delivery: Delivery, base: &str) -> Response {
@@ -39,7 +39,7 @@ pub fn body(answer: &Answer, delivery: Delivery, base: &str) -> Pieces {
 pub fn write(out: &mut Pieces, answer: &Answer, delivery: Delivery, base: &str) {
     out.text("{\"created\":").json(&(answer.created_ms / 1000));
     if let Some(first) = answer.pictures.first() {
-        out.field("output_format", first.picture.format.name());
+        out.field("output_format", shown(answer, first).format.name());
         out.field("size", &size_of(answer, first));
     }
     if let Some(quality) = &answer.understood.quality {
@@ -52,7 +52,10 @@ pub fn write(out: &mut Pieces, answer: &Answer, delivery: Delivery, base: &str) 
     for (index, picture) in answer.pictures.iter().enumerate() {
         out.text(if index > 0 { ",{" } else { "{" });
         match picture.id.filter(|_| delivery == Delivery::Url) {
-            Some(id) => out.text("\"url\":").json(&media::url(base, id)),
+            Some(id) => {
+                let copy = answer.target.and_then(|target| target.copy_of(&picture.picture));
+                out.text("\"url\":").json(&media::url(base, id, copy))
+            }
             // Also for an address that cannot be given, because the route stores nothing: the
             // picture is paid for, and this way it arrives.
             None => out.text("\"b64_json\":\"").base64(picture.picture.bytes.clone()).text("\""),
@@ -69,12 +72,22 @@ pub fn write(out: &mut Pieces, answer: &Answer, delivery: Delivery, base: &str) 
     out.field("mimeo", &account(answer, &answer.pictures)).text("}");
 }
 
-/// The size asked for; where that was left to the model, the size that came.
+/// The size asked for; where that was left to the model, the size that came; where the model cannot make it, the size
+/// that the picture was brought to.
 pub fn size_of(answer: &Answer, picture: &Delivered) -> String {
     match answer.understood.size {
-        Size::Auto => Size::Exact(picture.picture.width, picture.picture.height).to_string(),
-        exact @ Size::Exact(..) => exact.to_string(),
+        exact @ Size::Exact(..) if answer.target.is_none() => exact.to_string(),
+        _ => {
+            let Form { width, height, .. } = shown(answer, picture);
+            Size::Exact(width, height).to_string()
+        }
     }
+}
+
+/// How a picture is seen by who gets it, or fetches it from the address given.
+fn shown(answer: &Answer, Delivered { picture, .. }: &Delivered) -> Form {
+    let as_it_is = Form { width: picture.width, height: picture.height, format: picture.format };
+    answer.target.and_then(|target| target.copy_of(picture)).unwrap_or(as_it_is)
 }
 
 /// Tokens in the OpenAI API's shape.
@@ -93,11 +106,12 @@ pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
     let images: Vec<Value> = pictures
         .iter()
         .map(|delivered| {
+            let Form { width, height, format } = shown(answer, delivered);
             json!({
                 "id": delivered.id.map(|id| id.to_string()),
-                "width": delivered.picture.width,
-                "height": delivered.picture.height,
-                "format": delivered.picture.format.name(),
+                "width": width,
+                "height": height,
+                "format": format.name(),
                 "cost_usd": price_json(delivered.cost),
             })
         })
@@ -158,7 +172,7 @@ pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::{Digest, Format, ImageId, Picture, RequestId, Source, Understood, Usd};
+    use crate::domain::{Digest, Format, ImageId, Picture, RequestId, Source, Target, Understood, Usd};
     use bytes::Bytes;
 
     /// An answer of `pictures`, all of one stored kind.
@@ -189,6 +203,7 @@ pub(super) mod tests {
             cost: Price::Known(Usd::from_pico(10_000_000_000)),
             saved: Usd::ZERO,
             understood: Understood { quality: Some("low".into()), ..Understood::default() },
+            target: None,
             warnings: Vec::new(),
             explain: vec!["first choice".into()],
             timings: vec![("lookup", 0.123), ("attempt", 1500.0)],
@@ -235,6 +250,21 @@ pub(super) mod tests {
         assert_eq!(url, format!("https://pictures.example.com/media/{}", ImageId(7)));
         assert!(json["data"][0].get("b64_json").is_none());
         assert_eq!(json["data"][1]["b64_json"], "eQ==");
+    }
+
+    #[test]
+    fn copies_have_addresses_of_their_own() {
+        let mut wide = answer(vec![Bytes::from_static(b"x"), Bytes::from_static(b"y")]);
+        wide.target = Some(Target { size: Some((60, 30)), format: Some(Format::Jpeg) });
+        wide.understood.size = Size::Exact(64, 32);
+        // Too small to be brought to it: it goes out as it came.
+        wide.pictures[1].picture.width = 20;
+        let json = read(body(&wide, Delivery::Url, ""));
+        assert_eq!(json["data"][0]["url"], format!("/media/{}/60x30.jpeg", ImageId(7)));
+        assert_eq!(json["data"][1]["url"], format!("/media/{}", ImageId(7)));
+        assert_eq!((json["size"].as_str(), json["output_format"].as_str()), (Some("60x30"), Some("jpeg")));
+        assert_eq!(json["mimeo"]["images"][0]["width"], 60);
+        assert_eq!(json["mimeo"]["images"][1]["width"], 20);
     }
 
     #[test]

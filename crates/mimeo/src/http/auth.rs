@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_open_paths() {
         let picture = format!("/media/img_{:032x}", 7);
-        for open in ["/healthz", "/readyz", picture.as_str(), "/media/img_7"] {
+        for open in ["/healthz", "/readyz", picture.as_str(), "/media/img_7", "/media/img_7/1200x630.png"] {
             assert!(is_public(&Method::GET, open), "{open}");
             assert!(!is_public(&Method::POST, open), "{open}");
         }
@@ -184,6 +184,9 @@ mod tests {
             "/healthz/",
             "/media/img_7/",
             "/media/img_7/x",
+            "/media/img_7/1x1.svg",
+            "/media/img_7/1x1.png/",
+            "/media//1x1.png",
         ] {
             assert!(!is_public(&Method::GET, closed) && !is_public(&Method::POST, closed), "{closed}");
         }

@@ -15,7 +15,7 @@ use super::wire::{self, Delivery, Origin, Posted};
 use super::{Edge, EdgeOptions, answer, kept, stream, upload};
 use crate::domain::{CacheMode, RequestId};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::Wish;
+use crate::pipeline::{self, Wish};
 
 /// Bodies from this size on are parsed on a thread for such work: base64 and hashing of many megabytes
 /// would hold up everybody else on this one.
@@ -134,10 +134,14 @@ async fn run(edge: &Arc<Edge>, headers: &HeaderMap, posted: Posted) -> Result<Re
         return stream::respond(edge, call, wish).await;
     }
     let Some(wish) = wish else {
-        let answer = Box::pin(edge.pipeline.run(call, None)).await?;
+        let mut answer = Box::pin(edge.pipeline.run(call, None)).await?;
+        edge.pipeline.bring(&mut answer, delivery == Delivery::Url).await;
         return Ok(answer::respond(&answer, delivery, &base));
     };
-    let kept = Box::pin(edge.pipeline.run_kept(call, wish.clone(), None)).await?;
+    let mut kept = Box::pin(edge.pipeline.run_kept(call, wish.clone(), None)).await?;
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
     Ok(kept::respond(kept, &wish, delivery, &base))
 }
 

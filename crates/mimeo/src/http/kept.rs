@@ -163,7 +163,11 @@ pub async fn job(
         Ok(id) => edge.pipeline.job(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    Ok(tell(&kept.ok_or_else(no_job)?, delivery, &base_url(edge.options.public_url.as_deref(), &headers)?))
+    let mut kept = kept.ok_or_else(no_job)?;
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
+    Ok(tell(&kept, delivery, &base_url(edge.options.public_url.as_deref(), &headers)?))
 }
 
 /// `DELETE /v1/images/jobs/{id}`: does not want it any more. 202 while that is under way; 200 says how it has ended,
@@ -181,7 +185,10 @@ pub async fn cancel(
         Ok(id) => edge.pipeline.cancel(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    let kept = kept.ok_or_else(no_job)?;
+    let mut kept = kept.ok_or_else(no_job)?;
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
     let mut response = tell(&kept, delivery, &base);
     if !is_over(&kept) {
         *response.status_mut() = StatusCode::ACCEPTED;

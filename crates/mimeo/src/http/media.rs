@@ -1,8 +1,8 @@
 //! `GET /media/{id}`: stored pictures by their capability. The hottest path of the house, and so the
 //! shortest: a picture in memory is answered before the router, without waiting and with few
-//! allocations.
+//! allocations. `GET /media/{id}/{form}` gives a copy, such as `1200x630.png`, made when it is asked for.
 //!
-//! A picture never changes under its identifier, so answers may be cached for ever.
+//! A picture never changes under its identifier, so answers may be cached for ever. The copy of a picture is one, too.
 
 use axum::body::Body;
 use axum::http::header::{self, HeaderName};
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::failure::Failure;
 use super::range::{self, Slice};
-use crate::domain::{Digest, Format, ImageId};
+use crate::domain::{Digest, Form, Format, ImageId};
 use crate::error::{Error, Kind};
 use crate::pipeline::Stored;
 
@@ -23,14 +23,24 @@ pub fn id_in_path(path: &str) -> Option<ImageId> {
     path.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// True if `path` can only be a picture's, whether there is such a picture or not.
-pub fn is_picture_path(path: &str) -> bool {
-    path.strip_prefix(PREFIX).is_some_and(|id| !id.is_empty() && !id.contains('/'))
+/// The picture and the form of the copy that `path` names, if it is a copy's path.
+pub fn copy_in_path(path: &str) -> Option<(ImageId, Form)> {
+    let (id, form) = path.strip_prefix(PREFIX)?.split_once('/')?;
+    Some((id.parse().ok()?, form.parse().ok()?))
 }
 
-/// The address of a picture. `base` has no slash at its end.
-pub fn url(base: &str, id: ImageId) -> String {
-    format!("{base}{PREFIX}{id}")
+/// True if `path` can only be a picture's, or a copy's, whether there is such a picture or not.
+pub fn is_picture_path(path: &str) -> bool {
+    path.strip_prefix(PREFIX).is_some_and(|name| {
+        let (id, form) = name.split_once('/').map_or((name, None), |(id, form)| (id, Some(form)));
+        !id.is_empty() && form.is_none_or(|form| form.parse::<Form>().is_ok())
+    })
+}
+
+/// The address of a picture, or of its copy in a form. `base` has no slash at its end.
+pub fn url(base: &str, id: ImageId, copy: Option<Form>) -> String {
+    let form = copy.map(|form| format!("/{form}")).unwrap_or_default();
+    format!("{base}{PREFIX}{id}{form}")
 }
 
 /// Headers that keep a browser from taking picture bytes for anything else.
@@ -179,7 +189,16 @@ mod tests {
     #[test]
     fn paths() {
         let id = ImageId(0xabc);
-        assert_eq!(id_in_path(&url("", id)), Some(id));
+        assert_eq!(id_in_path(&url("", id, None)), Some(id));
+        let form = Form { width: 1200, height: 630, format: Format::Png };
+        let copy = url("", id, Some(form));
+        assert_eq!((id_in_path(&copy), copy_in_path(&copy)), (None, Some((id, form))));
+        assert!(is_picture_path(&copy) && is_picture_path(&url("", id, None)));
+        for other in ["", "/x", "/1x1.png/", "/../1x1.png", "/0x0.png", "/1x1.svg", "//1x1.png"] {
+            let path = format!("{}{other}", url("", id, None));
+            assert_eq!(copy_in_path(&path), None, "{path}");
+            assert_eq!(is_picture_path(&path), other.is_empty(), "{path}");
+        }
         for other in ["/media", "/media/", "/media/x", "/Media/img_00000000000000000000000000000abc"] {
             assert_eq!(id_in_path(other), None, "{other}");
         }

@@ -103,6 +103,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/ledger", get(ledger::report))
         .route("/v1/budgets", get(budgets::list))
         .route("/media/{id}", get(picture))
+        .route("/media/{id}/{form}", get(copy))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(unknown_url)
@@ -166,6 +167,17 @@ async fn picture(
         Some(stored) => media::respond(&method, &headers, &stored),
         None => media::unknown(),
     })
+}
+
+/// `GET /media/{id}/{form}`: a copy.
+async fn copy(State(edge): State<Arc<Edge>>, request: Request) -> Result<Response, Failure> {
+    let path = request.uri().path();
+    let Some((id, form)) = media::copy_in_path(path) else {
+        return if media::is_picture_path(path) { Ok(media::unknown()) } else { Err(unknown_url(request).await) };
+    };
+    let Some(original) = edge.pipeline.picture(id).await? else { return Ok(media::unknown()) };
+    let copy = edge.pipeline.copy(original, form).await?;
+    Ok(media::respond(request.method(), request.headers(), &copy))
 }
 
 /// The process lives.

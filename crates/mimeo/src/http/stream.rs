@@ -137,7 +137,13 @@ async fn work(edge: &Edge, call: Call, wish: Option<Wish>, progress: mpsc::Sende
             ),
         },
     };
-    (result.map_or_else(News::Failed, News::Done), first)
+    match result {
+        Ok(mut answer) => {
+            edge.pipeline.bring(&mut answer, false).await;
+            (News::Done(answer), first)
+        }
+        Err(error) => (News::Failed(error), first),
+    }
 }
 
 /// Never waits: what a slow reader has no room for is left out. Where it stands is `told` when that changes.
@@ -205,7 +211,8 @@ impl Script {
     }
 
     fn partial(&self, out: &mut Pieces, bytes: Bytes, index: u32, at: Millis) {
-        let format = self.output_format.or_else(|| (self.sniff)(bytes.clone()).ok().map(|picture| picture.format));
+        // As it comes from the model, which may not make what was asked for.
+        let format = (self.sniff)(bytes.clone()).ok().map(|picture| picture.format).or(self.output_format);
         self.open(out, "partial_image", bytes);
         out.field("partial_image_index", &index)
             .field("size", &self.size.to_string())

@@ -186,10 +186,8 @@ fn prompt(f: &mut Fields<'_>, operation: Operation) -> Result<String> {
         (_, None) => {
             Err(Error::bad("prompt", "Missing required parameter: 'prompt'.").code("missing_required_parameter"))
         }
-        (_, Some(prompt)) => match canonical(&prompt) {
-            empty if empty.is_empty() => Err(Error::bad("prompt", "Invalid 'prompt': it must not be empty.")),
-            prompt => Ok(prompt),
-        },
+        // An empty one is for the model to judge: who fills templates needs none, and the SDKs cannot leave it out.
+        (_, Some(prompt)) => Ok(canonical(&prompt)),
     }
 }
 

@@ -2,7 +2,9 @@
 //! try on.
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
+use super::again::Askable;
 use super::papers::Papers;
 use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
@@ -24,6 +26,10 @@ pub(super) struct Account<'a> {
     pub(super) candidate: &'a Candidate,
     pub(super) provider: &'a Provider,
     pub(super) model: &'a Model,
+    /// The candidates after it.
+    pub(super) after: &'a [Askable<'a>],
+    /// Since when these pictures are being made.
+    pub(super) begun: Instant,
 }
 
 /// How one paid call ended.
@@ -61,17 +67,23 @@ impl Pipeline {
     /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
     pub(super) async fn make(&self, order: &Order, count: u32, lead: &Lead<Landing>, pool: Pool) -> Result<Making> {
         let mut made = Vec::new();
-        let mut trail = Vec::new();
+        let begun = Instant::now();
+        let (askable, mut trail) = self.askable(&order.plan.candidates);
         let purse = Purse::new(order.call.max_spend);
         let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
         let mut last = None;
         // ④
-        for candidate in &order.plan.candidates {
+        for (index, (candidate, _)) in askable.iter().enumerate() {
             let missing = count - made.len() as u32;
             let asked = match &candidate.maker {
                 Maker::Template => Asked { pictures: self.render(order, candidate).await?, ..Asked::default() },
                 Maker::Provider(provider, model) => {
-                    let source = Account { candidate, provider, model };
+                    let after = askable.get(index + 1..).unwrap_or_default();
+                    let source = Account { candidate, provider, model, after, begun };
+                    if let Some(why) = self.rests(source, missing) {
+                        trail.push(format!("{}: {why}", candidate.name));
+                        continue;
+                    }
                     self.ask(order, source, missing, &mut so_far).await?
                 }
             };
@@ -113,11 +125,11 @@ impl Pipeline {
         let (lead, seen) = (so_far.lead, so_far.seen);
         let results = match calls.as_slice() {
             // By far the most common case needs no tasks.
-            [(n, price)] => vec![(*price, self.call(order, account, *n, *price, lead, seen).await)],
+            [(n, price)] => vec![(*price, self.insist(order, account, *n, *price, lead, seen).await)],
             _ => {
                 let calls = calls
                     .iter()
-                    .map(|(n, price)| async { (*price, self.call(order, account, *n, *price, lead, seen).await) });
+                    .map(|(n, price)| async { (*price, self.insist(order, account, *n, *price, lead, seen).await) });
                 join_all(calls).await
             }
         };
@@ -176,7 +188,7 @@ impl Pipeline {
     }
 
     /// One paid call from its reservation to its settlement.
-    async fn call(
+    pub(super) async fn call(
         &self,
         order: &Order,
         account: Account<'_>,
@@ -187,7 +199,7 @@ impl Pipeline {
     ) -> (Result<Called>, Laps, Vec<String>) {
         let (mut laps, mut warnings) = (Laps::new(), Vec::new());
         let tell = |progress: Progress| lead.tell(progress);
-        let Account { candidate, provider, model } = account;
+        let Account { candidate, provider, model, .. } = account;
         let job = Job {
             model,
             request: &candidate.request,
@@ -203,6 +215,7 @@ impl Pipeline {
             joinable: order.is_joinable(),
             seen: order.is_joinable().then_some(seen),
             retry_unknown: order.plan.retry_unknown,
+            time_left: account.time_left(order),
         };
         let papers = || Papers::of(order, candidate).to_json();
         let around = Surroundings { tell: &tell, papers: &papers, stop: lead.stop() };
@@ -238,7 +251,7 @@ impl Pipeline {
         mut attempt: Attempt,
         laps: &mut Laps,
     ) -> Result<Called> {
-        let Account { candidate, provider, model } = account;
+        let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
         let fault = match outcome {
             Ok(generated) => {

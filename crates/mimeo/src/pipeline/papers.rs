@@ -99,6 +99,8 @@ impl Papers {
             maker: Maker::Provider(std::sync::Arc::clone(provider), std::sync::Arc::clone(model)),
             request: request.clone(),
             renamed_from: None,
+            // Who asks for it later brings it to what it wants.
+            target: None,
         };
         let mode = match (self.stores, self.replaces) {
             (false, _) => CacheMode::NoStore,

@@ -79,7 +79,7 @@ impl Pipeline {
             calling: started.elapsed(),
             job: Some(held),
         };
-        let account = Account { candidate, provider: &provider, model: &model };
+        let account = Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now() };
         let mut laps = Laps::new();
         let called = self.conclude(&order, account, job.attempt.subject.pictures, attempt, &mut laps).await;
         if job.joinable {

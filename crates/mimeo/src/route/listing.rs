@@ -180,6 +180,10 @@ fn sizes(sizes: &Sizes) -> Option<Value> {
         Sizes::List(sizes) => {
             json!({ "type": "enum", "values": sizes.iter().map(ToString::to_string).collect::<Vec<_>>() })
         }
+        Sizes::Ratios(ratios) => json!({
+            "type": "size", "ratios": ratios.list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "tiers": ratios.tiers,
+        }),
         Sizes::Rule(rule) => {
             let SizeRule { multiple_of, max_ratio, max_edge, min_pixels, max_pixels } = rule;
             json!({

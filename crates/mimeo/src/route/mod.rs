@@ -13,9 +13,9 @@ use std::sync::Arc;
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
-use crate::domain::{Call, ImageRequest, Operation};
+use crate::domain::{Call, ImageRequest, Operation, Size, Target};
 use crate::error::{Error, Kind, Result};
-use crate::providers::{self, Misfit, Model, Provider, Registry, ResolvedModel};
+use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
 use crate::render::{RenderError, Renderer};
 pub use listing::ModelListing;
 
@@ -60,6 +60,8 @@ pub struct Candidate {
     pub maker: Maker,
     /// The request as this candidate takes it: canonical, with its defaults left out.
     pub request: ImageRequest,
+    /// What remains to be done to its pictures, if they are not what is asked for.
+    pub target: Option<Target>,
     /// The name that was asked for, if this model serves in place of another.
     pub renamed_from: Option<String>,
 }
@@ -71,6 +73,18 @@ impl Candidate {
             Maker::Provider(provider, _) => &provider.name,
             Maker::Template => TEMPLATE,
         }
+    }
+
+    /// What becomes of a request that its model cannot serve to the letter, in brackets; nothing if it can.
+    fn mapped(&self) -> String {
+        let Some(Target { size, format }) = self.target else { return String::new() };
+        let size = size.map(|(width, height)| {
+            let own =
+                if self.request.size == Size::Auto { "its own size".to_owned() } else { self.request.size.to_string() };
+            format!("{width}x{height}, of {own}")
+        });
+        let wanted: Vec<String> = size.into_iter().chain(format.map(|format| format.to_string())).collect();
+        format!(" (pictures are brought to {})", wanted.join(", and to "))
     }
 }
 
@@ -107,12 +121,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the pictures are to be brought to, whoever makes them.
+    pub fn target(&self) -> Option<Target> {
+        self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
+    }
+
     /// One line per candidate.
     pub fn explain(&self) -> Vec<String> {
         let kept = self.candidates.iter().enumerate().map(|(index, candidate)| {
             let renamed = candidate.renamed_from.as_ref();
             let renamed = renamed.map(|old| format!(" (in place of {old})")).unwrap_or_default();
-            format!("{}. {}{renamed}", index + 1, candidate.name)
+            format!("{}. {}{renamed}{}", index + 1, candidate.name, candidate.mapped())
         });
         let dropped = self.dropped.iter().map(|(name, reason)| format!("dropped {name}: {reason}"));
         kept.chain(dropped).collect()
@@ -153,7 +172,10 @@ impl Routes {
     ///
     /// # Errors
     /// There is no such model, or no candidate can make what is asked for.
-    pub fn plan(&self, call: &Call, _now: Millis) -> Result<Plan> {
+    pub fn plan(&self, call: &Call, now: Millis) -> Result<Plan> {
+        if let Some(elsewhere) = self.rendered_elsewhere(call) {
+            return self.plan(&elsewhere, now);
+        }
         if call.request.operation == Operation::Render {
             return self.plan_template(call);
         }
@@ -184,7 +206,8 @@ impl Routes {
         for choice in resolved {
             let name = name_of(&choice);
             match fit(&choice, call) {
-                Ok(request) => candidates.push(Candidate {
+                Ok(Fitted { request, target }) => candidates.push(Candidate {
+                    target,
                     identity: identity(&choice),
                     renamed_from: choice.model.renamed_from.clone(),
                     maker: Maker::Provider(choice.provider, choice.model.model),
@@ -227,6 +250,17 @@ impl Routes {
             ),
         )
         .code("missing_required_parameter"))
+    }
+
+    /// The call for a template that a provider keeps, `provider/template`: its model is that template.
+    fn rendered_elsewhere(&self, call: &Call) -> Option<Call> {
+        let wanted = call.request.template.as_ref().filter(|_| call.request.operation == Operation::Render)?;
+        let (provider, template) = wanted.id.split_once('/')?;
+        self.registry.provider(provider)?;
+        let template = Some(TemplateCall { id: template.to_owned(), ..wanted.clone() });
+        let request = ImageRequest { operation: Operation::Generate, template, ..call.request.clone() };
+        let model = call.model.clone().or_else(|| Some(wanted.id.clone()));
+        Some(Call { model, request, ..call.clone() })
     }
 
     fn plan_template(&self, call: &Call) -> Result<Plan> {
@@ -273,13 +307,20 @@ impl Routes {
         request.template = Some(TemplateCall { id: wanted.id.clone(), version: template.version.clone(), data });
         // What is spelled out and what is left out are one request here too.
         request.output_format = request.output_format.filter(|format| *format != crate::domain::Format::Png);
-        if request.size == crate::domain::Size::Exact(template.width, template.height) {
-            request.size = crate::domain::Size::Auto;
+        if request.size == Size::Exact(template.width, template.height) {
+            request.size = Size::Auto;
         }
         request.moderation = None;
         let name = format!("{TEMPLATE}/{}", wanted.id);
         let route = name.clone();
-        let candidate = Candidate { identity: name.clone(), name, maker: Maker::Template, request, renamed_from: None };
+        let candidate = Candidate {
+            identity: name.clone(),
+            name,
+            maker: Maker::Template,
+            request,
+            target: None,
+            renamed_from: None,
+        };
         Ok(Plan {
             candidates: vec![candidate],
             dropped: Vec::new(),
@@ -313,7 +354,7 @@ impl Routes {
 
 /// The request as a candidate takes it. A quality that the candidate names counts unless the caller
 /// names one.
-fn fit(choice: &providers::Candidate, call: &Call) -> Result<ImageRequest, Misfit> {
+fn fit(choice: &providers::Candidate, call: &Call) -> Result<Fitted, Misfit> {
     let tier = call.quality_tier.as_deref();
     let model: &ResolvedModel = &choice.model;
     match (&choice.quality, &call.request.quality) {

@@ -13,9 +13,9 @@ use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::gate::Spacing;
 use super::link::Link;
 use super::news;
+use super::pace::Rule;
 use crate::config::Limits;
 
 /// How long a ticket holds that nobody asks with. Who waits asks at least eight times as often.
@@ -40,9 +40,8 @@ struct Inner {
 }
 
 /// The slots of one account.
-#[derive(Default)]
 struct Held {
-    concurrent: u32,
+    limits: Limits,
     tokens: BTreeSet<String>,
 }
 
@@ -76,6 +75,7 @@ pub(super) struct Slot {
     leases: Leases,
     account: Arc<str>,
     limits: Limits,
+    pictures: u32,
     token: String,
     ticket: String,
     pause: Duration,
@@ -101,10 +101,14 @@ impl Leases {
         (leases, received)
     }
 
-    /// A slot of `account` that is not taken yet.
-    pub(super) fn slot(&self, account: Arc<str>, limits: Limits) -> Slot {
-        let token = format!("{:032x}", crate::domain::id::random());
-        Slot { leases: self.clone(), account, limits, token, ticket: String::new(), pause: PAUSES.0, asked: false }
+    /// A slot of `account` that is not taken yet, for a call for so many pictures.
+    pub(super) fn slot(&self, account: Arc<str>, limits: Limits, pictures: u32) -> Slot {
+        // The number of pictures goes before the name, where the scripts find it. A call that is larger than the
+        // whole limit counts as the whole limit, or it could never be made.
+        let pictures = pictures.min(limits.concurrent_pictures.unwrap_or(u32::MAX)).max(1);
+        let token = format!("{pictures}:{:032x}", crate::domain::id::random());
+        let (leases, ticket) = (self.clone(), String::new());
+        Slot { leases, account, limits, pictures, token, ticket, pause: PAUSES.0, asked: false }
     }
 
     /// Renews all slots every third of a lease and whenever Redis is back, and gives back those that are free.
@@ -161,14 +165,16 @@ impl Leases {
     }
 
     async fn renew(&self) {
-        let held: Vec<(Arc<str>, u32, Vec<String>)> = self
+        let held: Vec<(Arc<str>, Limits, Vec<String>)> = self
             .held()
             .iter()
-            .map(|(account, held)| (Arc::clone(account), held.concurrent, held.tokens.iter().cloned().collect()))
+            .map(|(account, held)| (Arc::clone(account), held.limits, held.tokens.iter().cloned().collect()))
             .collect();
-        for (account, concurrent, tokens) in held {
+        for (account, limits, tokens) in held {
             let mut call = self.0.renew.prepare_invoke();
-            call.key(self.key(&account, "slots")).arg(concurrent).arg(micros(self.0.lease)).arg(tokens);
+            call.key(self.key(&account, "slots"));
+            call.arg(limits.concurrent.unwrap_or(0)).arg(limits.concurrent_pictures.unwrap_or(0));
+            call.arg(micros(self.0.lease)).arg(tokens);
             let without = self.0.link.call(|mut redis| async move { call.invoke_async::<u32>(&mut redis).await }).await;
             match without {
                 None => return,
@@ -193,15 +199,18 @@ impl Slot {
     /// kept for whoever asks again in time. `None` if Redis does not say.
     pub(super) async fn ask(&mut self, waits: bool) -> Option<Said> {
         let Inner { link, acquire, lease, .. } = &*self.leases.0;
-        let spacing = self.limits.requests_per_minute.map(Spacing::per_minute);
         let mut call = acquire.prepare_invoke();
-        for key in ["slots", "due", "queue"] {
+        for key in ["slots", "queue"] {
             call.key(self.leases.key(&self.account, key));
         }
-        call.arg(&self.token).arg(self.limits.concurrent.unwrap_or(0)).arg(micros(*lease));
-        call.arg(spacing.map_or(0, |spacing| micros(spacing.interval)));
-        call.arg(spacing.map_or(0, |spacing| micros(spacing.burst)));
-        call.arg(micros(TERM)).arg(&self.ticket).arg(u8::from(waits));
+        call.arg(&self.token).arg(&self.ticket).arg(u8::from(waits)).arg(micros(*lease)).arg(micros(TERM));
+        call.arg(self.limits.concurrent.unwrap_or(0)).arg(self.limits.concurrent_pictures.unwrap_or(0));
+        for rule in Rule::all(&self.limits) {
+            call.key(self.leases.key(&self.account, &format!("{}:due", rule.name)));
+            call.key(self.leases.key(&self.account, &format!("{}:begun", rule.name)));
+            call.arg(rule.count).arg(micros(rule.span())).arg(micros(rule.interval())).arg(micros(rule.burst()));
+            call.arg(rule.units(self.pictures)).arg(u8::from(rule.of_pictures));
+        }
         // From here on, whatever becomes of this future.
         self.asked = true;
         let said: (u8, u64, String) = link.call(|mut redis| async move { call.invoke_async(&mut redis).await }).await?;
@@ -224,13 +233,23 @@ impl Slot {
     /// Its call goes out now, with the blessing of Redis or without. From now on the slot is renewed, and
     /// taken in Redis if it is not there.
     pub(super) fn hold(self) -> Slot {
-        if let Some(concurrent) = self.limits.concurrent {
+        if self.is_leased() {
             let mut held = self.leases.held();
-            let of_account = held.entry(Arc::clone(&self.account)).or_default();
-            of_account.concurrent = concurrent;
-            of_account.tokens.insert(self.token.clone());
+            let nothing = || Held { limits: self.limits, tokens: BTreeSet::new() };
+            held.entry(Arc::clone(&self.account)).or_insert_with(nothing).tokens.insert(self.token.clone());
         }
         self
+    }
+
+    /// True if what is under way is limited, and not only what begins.
+    fn is_leased(&self) -> bool {
+        self.limits.concurrent.is_some() || self.limits.concurrent_pictures.is_some()
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
@@ -245,7 +264,7 @@ impl Drop for Slot {
             }
         }
         drop(held);
-        if self.limits.concurrent.is_some() && (self.asked || was_held) {
+        if self.is_leased() && (self.asked || was_held) {
             let account = Arc::clone(&self.account);
             let token = std::mem::take(&mut self.token);
             let leaving = Leaving { account, token, until: Instant::now() + self.leases.0.lease };

@@ -6,32 +6,37 @@
 
 mod address;
 mod gate;
+mod learn;
 mod leases;
 mod link;
 mod news;
+mod pace;
 mod pictures;
+mod turnstile;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use address::{Address, BadAddress};
 pub use news::{Hint, heard};
+pub use turnstile::Pass;
 
 use crate::config::Limits;
-use crate::domain::Digest;
-use gate::{Gate, Permit};
-use leases::{Leases, Said, Slot};
+use crate::domain::{Digest, RateNews};
+use leases::Leases;
 use link::{Heard, Link, Plan};
 use news::News;
 use pictures::Pictures;
+use turnstile::Turnstile;
 
 /// Hints that a listener may be behind before it misses some.
 const BACKLOG: usize = 1024;
@@ -53,6 +58,8 @@ struct Inner {
 struct Board {
     hints: broadcast::Sender<Hint>,
     gates: Mutex<HashMap<Arc<str>, Arc<Turnstile>>>,
+    /// Processes that do paid work on the same store.
+    processes: Arc<AtomicU32>,
 }
 
 struct Redis {
@@ -86,26 +93,6 @@ impl Default for Settings {
             picture_ttl: Duration::from_secs(3600),
         }
     }
-}
-
-/// The local limits of one account, and the order in which this process asks Redis.
-struct Turnstile {
-    account: Arc<str>,
-    limits: Limits,
-    gate: Gate,
-    /// Only the first of those who wait here asks Redis.
-    turn: tokio::sync::Mutex<()>,
-    waiting: AtomicUsize,
-    /// A slot of the account was given back, by whichever replica.
-    freed: Notify,
-}
-
-/// The right to have one call under way, until it is dropped.
-#[must_use = "a pass that is dropped is somebody else's"]
-pub struct Pass {
-    // Fields are dropped in this order: the slot is on its way back before anybody here may ask for it.
-    _slot: Option<Slot>,
-    _permit: Permit,
 }
 
 impl Shared {
@@ -182,28 +169,56 @@ impl Shared {
         self.0.redis.as_ref().map_or(0, |redis| redis.pictures.wrong())
     }
 
-    /// The right to have one call under way at `account`, as soon as its limits allow.
-    pub async fn pass(&self, account: &str, limits: Limits) -> Pass {
-        if limits == Limits::default() {
-            return Pass { _slot: None, _permit: None };
-        }
-        let turnstile = self.0.board.turnstile(account, limits);
-        match &self.0.redis {
-            None => Pass { _slot: None, _permit: turnstile.gate.pass().await },
-            Some(redis) => turnstile.pass(&redis.leases).await,
-        }
+    /// The right to have one call for so many pictures under way at `account`, as soon as its limits allow.
+    pub async fn pass(&self, account: &str, limits: Limits, pictures: u32) -> Pass {
+        self.0.board.turnstile(account, limits).pass(pictures, self.leases()).await
     }
 
     /// The same, if the limits allow it now.
-    pub async fn try_pass(&self, account: &str, limits: Limits) -> Option<Pass> {
-        if limits == Limits::default() {
-            return Some(Pass { _slot: None, _permit: None });
-        }
+    pub async fn try_pass(&self, account: &str, limits: Limits, pictures: u32) -> Option<Pass> {
+        self.0.board.turnstile(account, limits).try_pass(pictures, self.leases()).await
+    }
+
+    /// Whether a call for so many pictures would get through now, as far as this process can tell. Takes nothing.
+    pub fn looks_open(&self, account: &str, limits: Limits, pictures: u32) -> bool {
+        self.0.board.turnstile(account, limits).looks_open(pictures, self.0.redis.is_some())
+    }
+
+    /// How long nobody will be let through at `account`, and the time between two calls from then on, as far as
+    /// either is known.
+    pub fn outlook(&self, account: &str, limits: Limits) -> (Duration, Duration) {
         let turnstile = self.0.board.turnstile(account, limits);
-        match &self.0.redis {
-            None => turnstile.gate.try_pass().map(|permit| Pass { _slot: None, _permit: permit }),
-            Some(redis) => turnstile.try_pass(&redis.leases).await,
+        let keeper = if self.0.redis.is_some() { gate::Keeper::Elsewhere } else { turnstile.alone() };
+        turnstile.gate.outlook(keeper)
+    }
+
+    /// Learns from a call whose pass was given at `begun` and that the account's provider refused, because there were
+    /// too many. It rests until the provider takes calls again, here and at the other replicas.
+    pub fn refused(&self, account: &str, limits: Limits, begun: Instant, retry_after: Option<Duration>) {
+        let turnstile = self.0.board.turnstile(account, limits);
+        if let (Some(rest), Some(redis)) = (turnstile.gate.learn(begun, Some(retry_after)), &self.0.redis) {
+            let _ = redis.telling.try_send(news::rests(&redis.origin, account, rest));
         }
+    }
+
+    /// Learns from a call whose pass was given at `begun` and that was not refused for that reason.
+    pub fn accepted(&self, account: &str, limits: Limits, begun: Instant) {
+        self.0.board.turnstile(account, limits).gate.learn(begun, None);
+    }
+
+    /// Learns from what the answer to a call that went out at `sent` said of what is left.
+    pub fn heard(&self, account: &str, limits: Limits, sent: Instant, news: RateNews) {
+        self.0.board.turnstile(account, limits).gate.hear(sent, news);
+    }
+
+    /// Says how many processes do paid work on the same store, this one included. Where nothing else keeps their
+    /// limits together, each keeps to its part.
+    pub fn among(&self, processes: u32) {
+        self.0.board.processes.store(processes.max(1), Ordering::Relaxed);
+    }
+
+    fn leases(&self) -> Option<&Leases> {
+        self.0.redis.as_ref().map(|redis| &redis.leases)
     }
 
     /// Tells Redis of all passes that were dropped so far, if it is there. Without this, those that were
@@ -229,7 +244,11 @@ async fn tell_all(link: Link, channel: String, mut told: mpsc::Receiver<String>)
 
 impl Board {
     fn new() -> Arc<Board> {
-        Arc::new(Board { hints: broadcast::Sender::new(BACKLOG), gates: Mutex::default() })
+        Arc::new(Board {
+            hints: broadcast::Sender::new(BACKLOG),
+            gates: Mutex::default(),
+            processes: Arc::new(AtomicU32::new(1)),
+        })
     }
 
     fn turnstile(&self, account: &str, limits: Limits) -> Arc<Turnstile> {
@@ -237,14 +256,7 @@ impl Board {
         if let Some(turnstile) = gates.get(account) {
             return Arc::clone(turnstile);
         }
-        let turnstile = Arc::new(Turnstile {
-            account: account.into(),
-            limits,
-            gate: Gate::new(limits),
-            turn: tokio::sync::Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            freed: Notify::new(),
-        });
+        let turnstile = Arc::new(Turnstile::new(account, limits, Arc::clone(&self.processes)));
         gates.insert(Arc::clone(&turnstile.account), Arc::clone(&turnstile));
         turnstile
     }
@@ -258,89 +270,27 @@ impl Board {
         match news::parse(message) {
             Some(News::Hint(origin, hint)) if origin != own => drop(self.hints.send(hint)),
             Some(News::Freed(account)) => {
-                if let Some(turnstile) = self.gates.lock().unwrap_or_else(PoisonError::into_inner).get(account) {
+                if let Some(turnstile) = self.known(account) {
                     turnstile.freed.notify_one();
+                }
+            }
+            Some(News::Rests(origin, account, pause)) if origin != own => {
+                if let Some(turnstile) = self.known(account) {
+                    turnstile.gate.rest(pause);
                 }
             }
             _ => {}
         }
     }
-}
 
-impl Turnstile {
-    async fn pass(&self, leases: &Leases) -> Pass {
-        let _waiting = Waiting::begin(&self.waiting);
-        // The whole limit holds in this process in any case, so it still does when Redis goes away.
-        let permit = self.gate.enter().await;
-        let turn = self.turn.lock().await;
-        let mut slot = leases.slot(Arc::clone(&self.account), self.limits);
-        loop {
-            match slot.ask(true).await {
-                Some(Said::Pass) => {
-                    // The pace of this process goes on from here if Redis goes away.
-                    self.gate.book(true);
-                    break;
-                }
-                Some(Said::Wait(pause)) => {
-                    tokio::select! {
-                        () = self.freed.notified() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                }
-                None => {
-                    drop(turn);
-                    if let Some(wait) = self.gate.book(true) {
-                        tokio::time::sleep(wait).await;
-                    }
-                    break;
-                }
-            }
-        }
-        Pass { _slot: Some(slot.hold()), _permit: permit }
-    }
-
-    async fn try_pass(&self, leases: &Leases) -> Option<Pass> {
-        // Those who wait go first.
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            return None;
-        }
-        let permit = self.gate.try_enter()?;
-        let mut slot = leases.slot(Arc::clone(&self.account), self.limits);
-        match slot.ask(false).await {
-            Some(Said::Pass) => drop(self.gate.book(true)),
-            Some(Said::Wait(_)) => return None,
-            None if self.gate.book(false).is_some() => return None,
-            None => {}
-        }
-        Some(Pass { _slot: Some(slot.hold()), _permit: permit })
-    }
-}
-
-/// One of those who wait, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+    fn known(&self, account: &str) -> Option<Arc<Turnstile>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("redis", &self.0.redis.as_ref().map(|redis| &redis.address)).finish()
-    }
-}
-
-impl fmt::Debug for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pass").finish_non_exhaustive()
     }
 }
 

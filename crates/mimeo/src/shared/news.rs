@@ -1,6 +1,8 @@
 //! What replicas tell each other, as text on one channel. A replica of another version may say more: what is
 //! not understood is not heard.
 
+use std::time::Duration;
+
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -26,6 +28,8 @@ pub(super) enum News<'a> {
     Hint(&'a str, Hint),
     /// A slot of this account was given back while somebody waited.
     Freed(&'a str),
+    /// The process with this mark was told that this account takes no calls for so long.
+    Rests(&'a str, &'a str, Duration),
 }
 
 /// Waits for `wanted`, or until some hints were missed, which may have been it.
@@ -60,6 +64,11 @@ pub(super) fn freed(account: &str) -> String {
     format!("freed {account}")
 }
 
+/// The message of the process with the mark `origin` that `account` takes no calls for so long.
+pub(super) fn rests(origin: &str, account: &str, pause: Duration) -> String {
+    format!("rests {origin} {} {account}", pause.as_millis())
+}
+
 /// Understands a message.
 pub(super) fn parse(message: &[u8]) -> Option<News<'_>> {
     let (what, rest) = std::str::from_utf8(message).ok()?.split_once(' ')?;
@@ -70,6 +79,11 @@ pub(super) fn parse(message: &[u8]) -> Option<News<'_>> {
         "off" => about().and_then(|(origin, id)| Some(News::Hint(origin, Hint::CalledOff(id.parse().ok()?)))),
         "purged" => Some(News::Hint(rest, Hint::Purged)),
         "freed" => Some(News::Freed(rest)),
+        "rests" => {
+            let (origin, rest) = rest.split_once(' ')?;
+            let (pause, account) = rest.split_once(' ')?;
+            Some(News::Rests(origin, account, Duration::from_millis(pause.parse().ok()?)))
+        }
         _ => None,
     }
 }
@@ -85,7 +99,20 @@ mod tests {
             assert_eq!(parse(super::hint("me", hint).as_bytes()), Some(News::Hint("me", hint)));
         }
         assert_eq!(parse(freed("my account").as_bytes()), Some(News::Freed("my account")));
-        for strange in [&b"landed me"[..], b"landed me xyz", b"called me req_7", b"more me", b"", b"\xff \xff"] {
+        let second = Duration::from_secs(1);
+        let rests = News::Rests("me", "my account", second);
+        assert_eq!(parse(super::rests("me", "my account", second).as_bytes()), Some(rests));
+        let strange: [&[u8]; 8] = [
+            b"landed me",
+            b"rests me x a",
+            b"rests me 1",
+            b"landed me xyz",
+            b"called me req_7",
+            b"more me",
+            b"",
+            b"\xff \xff",
+        ];
+        for strange in strange {
             assert_eq!(parse(strange), None);
         }
     }

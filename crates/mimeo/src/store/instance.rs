@@ -173,6 +173,24 @@ impl Store {
         Ok(())
     }
 
+    /// How many processes do paid work on this store, as far as is known: those that do, and this one, whether it does
+    /// already or not.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn processes(&self) -> Result<u32, StoreError> {
+        let ours = self.instance.term.lock().await.as_ref().map(|held| held.term.0.to_be_bytes());
+        let rows = self
+            .engine
+            .read(|sql| {
+                let now = sql.now()?;
+                sql.query("SELECT id FROM instances WHERE expires_ms > ?1", &values![now])
+            })
+            .await?;
+        let others = rows.iter().filter(|row| row.bytes::<16>(0).ok() != ours).count();
+        Ok(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Says goodbye: nobody need wait for this process.
     ///
     /// # Errors

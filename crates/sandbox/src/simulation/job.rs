@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Simulation;
-use super::serve::show;
+use super::sell::show;
 use super::sheet::{BilledAt, Many};
 use super::webhook::{self, Callback};
 use super::wording::Facts;
@@ -359,5 +359,106 @@ impl Jobs {
     /// Every job.
     pub(crate) fn list(&self) -> Vec<Listed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|job| job.listed()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::Simulations;
+    use crate::{Book, Options};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    // The clock is paused in these tests: a sleep moves it and takes no time.
+
+    const SHEET: &str = r#"
+name = "easel"
+title = "The easel"
+docs = "https://example.com"
+as_of = "2026-11-21"
+routes = []
+[prices]
+"*" = "0.25"
+[billing]
+cancelled = true
+[errors]
+[job]
+queued_polls = 0
+running_polls = 0
+keep_s = 60
+tells_gone = true
+"#;
+
+    fn shop(latency: Duration) -> Arc<Shop> {
+        let book = Arc::new(Book::open(None, false).unwrap());
+        let options = Options { latency, ..Options::default() };
+        let work = (TaskTracker::new(), CancellationToken::new());
+        Arc::new(Shop::new(&options, (book, options.listen), Simulations::default(), work))
+    }
+
+    /// A job that has begun.
+    fn begun(shop: &Arc<Shop>) -> Arc<Job> {
+        let simulation = Arc::new(Simulation::parse("easel.toml", SHEET).unwrap());
+        let order = Order {
+            provider: "easel".to_owned(),
+            account: "a".to_owned(),
+            attempt: None,
+            model: "oil".to_owned(),
+            edit: false,
+            n: 1,
+            width: 16,
+            height: 16,
+            quality: None,
+            prompt: "a kite".to_owned(),
+            seed: None,
+            format: crate::picture::Format::Png,
+            transparent: false,
+            usd: "0.25".parse().unwrap(),
+            usage: None,
+            events: 0,
+        };
+        let time = shop.latency();
+        let mut job = Job::new((order, Plan::default()), End::Done, (simulation, "1".to_owned()), time);
+        job.bills = true;
+        let job = Arc::new(job);
+        shop.tasks.spawn(Arc::clone(&job).run(Arc::clone(shop), time));
+        job
+    }
+
+    fn told(job: &Job, shop: &Shop) -> &'static str {
+        job.look(shop, true).unwrap().unwrap().state
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_waits_runs_ends_and_is_forgotten() {
+        let shop = shop(Duration::from_secs(40));
+        let job = begun(&shop);
+        for (seconds, state) in [(9, "queued"), (29, "running")] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            assert_eq!(told(&job, &shop), state);
+        }
+        assert_eq!(shop.book.totals().count, 0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        job.settle().await;
+        assert_eq!((told(&job, &shop), shop.book.totals().count), ("done", 1));
+        assert!(!job.cancel(&shop).await.unwrap(), "too late");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!((told(&job, &shop), shop.book.totals().count), ("gone", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_job_is_billed_if_it_ran_and_the_file_says_so() {
+        let shop = shop(Duration::from_secs(40));
+        let (waits, runs) = (begun(&shop), begun(&shop));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(waits.cancel(&shop).await.unwrap());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(runs.cancel(&shop).await.unwrap());
+        assert!(!runs.cancel(&shop).await.unwrap(), "only once");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((told(&waits, &shop), told(&runs, &shop)), ("cancelled", "cancelled"));
+        assert_eq!((waits.listed().invoice, runs.listed().invoice), (None, Some(1)));
+        assert_eq!(shop.book.totals().count, 1);
     }
 }

@@ -5,14 +5,15 @@
 //! mistake in one of the two shows.
 //!
 //! In the order a request meets them: `serve`, `path` and `auth` (which route, whose key), `check` (is the body one that
-//! the provider takes), `order` (what is wanted, and its price), `job` (what is not answered at once), `wording` (the
-//! answer), `webhook` (calling back).
+//! the provider takes), `order` (what is wanted, and its price), `sell`, `job` (what is not answered at once), `wording`
+//! (the answer), `webhook` (calling back).
 
 mod auth;
 mod check;
 mod job;
 mod order;
 mod path;
+mod sell;
 mod serve;
 mod sheet;
 mod webhook;

@@ -2,7 +2,7 @@
 
 use super::Faults;
 use super::layout::At;
-use crate::domain::{Operation, Size, Usd};
+use crate::domain::{Operation, Usd};
 use crate::pricing::{Certainty, OutputTokens, Rates};
 use crate::providers::comfy;
 use crate::providers::model::{Model, Sizes, Status};
@@ -102,6 +102,9 @@ impl Finding<'_, '_, '_> {
                 "it has sizes, but [fields] has a place neither for size nor for ratio nor for width and height";
             self.add("sizes", message);
         }
+        if !model.prompt_optional && has(Field::Data) && !has(Field::Prompt) {
+            self.add("prompt_optional", "without a place for prompt, prompt_optional must be true");
+        }
         if model.operations.contains(&Operation::Generate) && wiring.wire.generate.is_none() {
             self.add("operations", "it can generate, but wire.generate is missing");
         }
@@ -144,7 +147,7 @@ impl Finding<'_, '_, '_> {
         if model.partial_images > 3 {
             self.add("partial_images", "partial_images must be 0 to 3");
         }
-        if let Some(message) = size_fault(&model.sizes) {
+        if let Some(message) = model.sizes.fault() {
             self.add("sizes", message);
         }
         if model.steps.is_some_and(|steps| steps.min > steps.max) {
@@ -256,17 +259,5 @@ fn dear(rates: &Rates) -> Vec<(String, Usd, Usd, &'static str)> {
         Rates::Step(rate) => vec![("step.usd".to_owned(), rate.usd, cents(100), "step")],
         Rates::Second(rate) => vec![("second.usd".to_owned(), rate.usd, cents(100), "second")],
         Rates::Credit(rate) => vec![("credit.usd".to_owned(), rate.usd, cents(1000), "credit")],
-    }
-}
-
-fn size_fault(sizes: &Sizes) -> Option<&'static str> {
-    match sizes {
-        Sizes::List(sizes) if sizes.is_empty() || sizes.contains(&Size::Auto) => {
-            Some("sizes.list must name sizes, and auto is none")
-        }
-        Sizes::Rule(rule) if rule.multiple_of == Some(0) || rule.max_ratio == Some(0) => {
-            Some("sizes.rule: multiple_of and max_ratio must be 1 or more")
-        }
-        _ => None,
     }
 }

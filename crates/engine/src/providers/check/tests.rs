@@ -78,7 +78,7 @@ fn each_fault_is_underlined() {
         ("title = \"Acme\"", "titel = \"Acme\"", "did you mean `title`?", "titel"),
         ("\"submit-poll\"", "\"submit-pol\"", "did you mean `submit-poll`?", "\"submit-pol\""),
         ("as = \"text\"", "has = \"text\"", "unknown field `has`", "has"),
-        ("\"images/*/url\"", "{ of = 1 }", "none of the forms of a pick", "{ of = 1 }"),
+        ("\"images/*/url\"", "{ of = 1 }", "none of the forms of a pick", "[{ of = 1 }]"),
         ("seed = true", "seed = 1", "expected a boolean", "1"),
         ("width = \"width\"", "widht = \"width\"", "did you mean `width`?", "widht"),
         ("rates = { image", "rate = { image", "did you mean `rates`?", "rate"),

@@ -7,7 +7,7 @@ use super::{Faults, has_jobs, hosts};
 use crate::domain::Usd;
 use crate::providers::record::{Record, Shape};
 use crate::providers::vars;
-use crate::providers::wiring::{Field, Method, Pick, ResultKind, Wiring};
+use crate::providers::wiring::{Field, Form, Method, Pick, ResultKind, Wiring};
 
 /// Finds the faults of one wiring: the record's own, or that of a dialect.
 pub(super) fn check(record: &Record, dialect: Option<&str>, wiring: &Wiring, faults: &mut Faults<'_>) {
@@ -141,26 +141,33 @@ impl Finding<'_, '_, '_> {
         for (field, place) in &wiring.fields {
             let at = At::of("fields").to(field.name());
             let inner = |key: &str| at.to(key);
-            if !place.at.is_empty() {
+            if !place.at.is_empty() && !(place.at == "*" && *field == Field::Data) {
                 // A place alone stands for a table with nothing but `at`.
                 let is_table = self.places(&inner("at")).iter().any(|place| self.faults.is_there(place));
                 let shown = if is_table { inner("at") } else { at.clone() };
                 self.written(&shown, &place.at);
             }
             if let Some(more) = place.more.as_ref().filter(|more| !more.is_empty()) {
-                self.written(&inner("more"), &more.replace("{i}", "2"));
-                if !more.contains("{i}") {
+                self.written(&inner("more"), &more.replace("{i}", "2").replace("{index}", "1"));
+                if !more.contains("{i}") && !more.contains("{index}") {
                     self.at(&inner("more"), format!("\"{more}\" has no {{i}}: all pictures would go to one place"));
                 }
             }
-            if (place.more.is_some() || !place.beside.is_empty()) && !matches!(field, Field::Image | Field::Mask) {
+            let is_picture = matches!(field, Field::Image | Field::Mask);
+            if (place.more.is_some() && !is_picture) || (!place.beside.is_empty() && !is_picture && *field != Field::Prompt)
+            {
                 self.at(&at, format!("more and beside are for pictures, and {} is none", field.name()));
+            }
+            let is_layered = place.text.is_some() || place.link.is_some() || place.form == Form::Named;
+            if is_layered && *field != Field::Data {
+                self.at(&at, format!("text, link and as = \"named\" are for data, and {} is none", field.name()));
             }
             for (key, value) in &place.beside {
                 self.text(&inner("beside").to(key), value, &["mime"]);
             }
         }
-        if wiring.place(Field::Prompt).is_none() && self.record.shape != Shape::ComfyGraph {
+        let says_what = wiring.place(Field::Prompt).is_some() || wiring.place(Field::Data).is_some();
+        if !says_what && self.record.shape != Shape::ComfyGraph {
             self.add("fields.prompt", "[fields] has no place for prompt: nothing could be asked for");
         }
         if wiring.place(Field::CallbackSecret).is_some() && wiring.place(Field::Callback).is_none() {

@@ -68,8 +68,8 @@ pub(super) async fn filled(provider: &Provider, job: &Job<'_>) -> Result<Map<Str
         }
     }
     if let (Some(mask), Some(place)) = (&job.request.mask, wiring.place(Field::Mask)) {
-        let turned = body::turned(mask, place.polarity)?;
-        let name = upload(provider, job, turned.as_ref().unwrap_or(mask)).await?;
+        let turned = body::turned(mask, place.polarity).await?;
+        let name = upload(provider, job, &turned).await?;
         pointer::put(&mut graph, &place.at, Value::from(name));
     }
     Ok(graph)

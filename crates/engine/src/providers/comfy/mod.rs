@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Url};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub(super) use self::graph::fault;
 use self::news::{News, Previews};
@@ -226,7 +226,8 @@ impl<'a> Execution<'a> {
                 // From here on it is asked for.
                 Woken::Heard(None) => self.socket = None,
             }
-            if let Some(stage) = stage(self.provider, &self.ticket.id).await
+            let asked = timeout_at(deadline, stage(self.provider, &self.ticket.id)).await;
+            if let Ok(Some(stage)) = asked
                 && let Some(entry) = self.judge(stage)?
             {
                 return self.conclude(&entry).await;

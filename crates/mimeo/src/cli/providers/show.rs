@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{missing, prices};
-use crate::cli::{Common, Failure, Outcome, print, print_json, table::table};
+use crate::cli::{Common, Failure, Outcome, print, print_json};
 use crate::config::Environment;
-use crate::providers::{Model, Need, Provider, Record, near};
-use crate::route::listing::{describe, describe_record, examples};
+use crate::providers::{Model, Need, Provider, Record, Status, near};
+use crate::route::listing::{describe, describe_record};
 
 pub(super) fn run(common: &Common, name: &str, as_json: bool, environment: &Environment) -> Outcome {
     let blueprint = common.blueprint(common.config(None)?, environment)?;
@@ -97,49 +97,76 @@ fn text(record: &Record, is_enabled: bool, models: &[(&Model, Value)], environme
     if record.open_models {
         line("models", "any name; say models = […] and prices".to_owned());
     }
-    if !models.is_empty() {
-        let rows = models.iter().map(|(model, details)| {
-            let word = |name: &str| details.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let status = match (word("shutdown_date"), word("successor")) {
-                (day, _) if day.is_empty() => word("status"),
-                (day, heir) if heir.is_empty() => format!("{} {day}", word("status")),
-                (day, heir) => format!("{} {day}, then {heir}", word("status")),
-            };
-            let certainty = details.pointer("/prices/certainty").and_then(Value::as_str).unwrap_or_default();
-            let usd = match certainty {
-                "" => prices(&examples(model)),
-                certainty => format!("{} ({certainty})", prices(&examples(model))),
-            };
-            vec![model.id.clone(), abilities(details), usd, status]
-        });
-        out.push('\n');
-        out.push_str(&table(&["model", "can be asked for", "1024x1024, at most", "status"], rows, &[]));
+    for (model, details) in models {
+        out.push_str(&block(model, details));
     }
     let _ = write!(out, "\nConfiguration:\n\n{}", snippet(record));
     out
 }
 
-/// What a model can be asked for, in a cell of a table.
-fn abilities(details: &Value) -> String {
+/// One model: its name and status, what it costs, what it can be asked for.
+fn block(model: &Model, details: &Value) -> String {
+    let word = |pointer: &str| details.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let status = match (word("/shutdown_date"), word("/successor")) {
+        ("", _) => word("/status").to_owned(),
+        (day, "") => format!("{} {day}", word("/status")),
+        (day, heir) => format!("{} {day}, then {heir}", word("/status")),
+    };
+    let mut out = format!("\n{}   {status}\n", model.id);
+    if matches!(model.status, Status::Gone { .. }) {
+        return out;
+    }
+    let certainty = match (word("/prices/certainty"), word("/prices/as_of")) {
+        ("", _) => String::new(),
+        (certainty, "") => format!(" ({certainty})"),
+        (certainty, day) => format!(" ({certainty}, {day})"),
+    };
+    let _ = writeln!(out, "  costs      {}{certainty}", prices(model));
+    if let Some(seconds) = details.get("typical_s").and_then(Value::as_u64) {
+        let _ = writeln!(out, "  takes      about {seconds} s");
+    }
+    for (index, line) in filled(&abilities(details), 100).iter().enumerate() {
+        let _ = writeln!(out, "  {:<10} {line}", if index == 0 { "can" } else { "" });
+    }
+    out
+}
+
+/// What a model can be asked for, piece by piece.
+fn abilities(details: &Value) -> Vec<String> {
     let list = |value: Option<&Value>| -> Vec<String> {
         value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let operations = list(details.get("operations")).join(", ");
     let fields = details.get("capabilities").and_then(Value::as_object);
     let fields = fields.into_iter().flatten().filter(|(name, _)| name.as_str() != "prompt");
-    let each = fields.map(|(name, field)| {
+    let each = fields.filter_map(|(name, field)| {
         let number = |key: &str| field.get(key).filter(|value| !value.is_null()).map(ToString::to_string);
         let values = list(field.get("values"));
-        match (values.as_slice(), number("min"), number("max"), number("max_per_call")) {
+        Some(match (values.as_slice(), number("min"), number("max"), number("max_per_call")) {
+            ([], _, _, Some(most)) if most == "1" => return None,
             ([], _, _, Some(most)) => format!("{name} up to {most} a call"),
             ([], Some(min), Some(max), _) => format!("{name} {min}–{max}"),
-            ([], _, Some(max), _) => format!("{name} to {max}"),
+            ([], _, Some(max), _) => format!("{name} up to {max}"),
             ([], ..) => name.clone(),
             (values, ..) if values.len() > 6 => format!("{name} of {}", values.len()),
             (values, ..) => format!("{name} {}", values.join("/")),
-        }
+        })
     });
-    std::iter::once(operations).chain(each).collect::<Vec<_>>().join("; ")
+    list(details.get("operations")).into_iter().chain(each).collect()
+}
+
+/// `pieces` in lines of at most `width` characters, unless one of them is longer.
+fn filled(pieces: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in pieces {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + piece.chars().count() <= width => {
+                line.push_str(", ");
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.clone()),
+        }
+    }
+    lines
 }
 
 /// What to put into the configuration.
@@ -166,7 +193,7 @@ fn snippet(record: &Record) -> String {
     if record.open_models {
         out.push_str("models = [\"NAME\"]\nprices = { usd_per_image = \"0\" }   # what a picture costs\n");
     }
-    let serving = record.models.iter().find(|model| model.status == crate::providers::Status::Live);
+    let serving = record.models.iter().find(|model| model.status == Status::Live);
     let model = serving.map_or("NAME", |model| model.id.as_str());
     let _ = write!(out, "\n[routes.hero]\ncandidates = [\"{}/{model}\"]\n", record.name);
     out

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Answer, Delivered, ImageId, Price, RequestId, Source, Understood, Usage, Usd};
+use crate::domain::{Answer, Delivered, ImageId, Price, RequestId, Source, Target, Understood, Usage, Usd};
 use crate::error::{Error, Kind, Result};
 
 /// How a request ended.
@@ -31,6 +31,9 @@ pub(super) struct Success {
     cost: Option<Usd>,
     saved: Usd,
     understood: Understood,
+    /// Its pictures are named as they are stored, and brought to it again.
+    #[serde(default)]
+    target: Option<Target>,
     warnings: Vec<String>,
     explain: Vec<String>,
 }
@@ -59,6 +62,7 @@ impl Record {
                 cost: answer.cost.known(),
                 saved: answer.saved,
                 understood: answer.understood.clone(),
+                target: answer.target,
                 warnings: answer.warnings.clone(),
                 explain: answer.explain.clone(),
             })),
@@ -103,6 +107,7 @@ impl Success {
             cost: self.cost.map_or(Price::Unknown, Price::Known),
             saved: self.saved,
             understood: self.understood,
+            target: self.target,
             warnings: self.warnings,
             explain: self.explain,
             timings: Vec::new(),
@@ -154,6 +159,7 @@ mod tests {
                 background: None,
                 output_format: Some(Format::Png),
             },
+            target: Some(Target { size: Some((1200, 630)), format: Some(Format::Jpeg) }),
             warnings: vec!["soon".into()],
             explain: vec!["because".into()],
             timings: vec![("key", 1.0)],

@@ -12,13 +12,13 @@ use crate::config::Limits;
 use crate::domain::Digest;
 use crate::shared::{Hint, Pass, Shared};
 
-const THREE: Limits = Limits { requests_per_minute: None, concurrent: Some(3), queue: None, max_wait_s: 30 };
+const THREE: Limits = Limits { concurrent: Some(3), ..Limits::NONE };
 
 /// As many passes as there are now, at most ten.
 async fn all_there_are(shared: &Shared) -> Vec<Pass> {
     let mut passes = Vec::new();
     while passes.len() < 10 {
-        let Some(pass) = shared.try_pass("a", THREE).await else { break };
+        let Some(pass) = shared.try_pass("a", THREE, 1).await else { break };
         passes.push(pass);
     }
     passes
@@ -29,7 +29,7 @@ async fn a_killed_server_leaves_everybody_alone_until_it_is_back() {
     let mut server = Server::start();
     let settings = Settings { lease: Duration::from_millis(900), ..patient() };
     let (one, other) = (server.join(&settings), server.join(&settings));
-    let shared = [one.pass("a", THREE).await, one.pass("a", THREE).await];
+    let shared = [one.pass("a", THREE, 1).await, one.pass("a", THREE, 1).await];
     assert_eq!(server.slots("a"), 2);
     server.kill();
     // Each by itself, within its own limit: the two that are under way count.
@@ -40,7 +40,8 @@ async fn a_killed_server_leaves_everybody_alone_until_it_is_back() {
     drop(others);
     server.restart();
     eventually("all that is under way is known again", || async { (server.slots("a") == 3).then_some(()) }).await;
-    eventually("the other one asks again", || async { other.try_pass("a", THREE).await.is_none().then_some(()) }).await;
+    eventually("the other one asks again", || async { other.try_pass("a", THREE, 1).await.is_none().then_some(()) })
+        .await;
     drop((shared, more));
     eventually("all is given back", || async { (server.slots("a") == 0).then_some(()) }).await;
 }
@@ -53,7 +54,7 @@ async fn nobody_waits_for_a_frozen_server() {
     let settings = Settings { patience: Duration::from_millis(250), lease, ..Settings::default() };
     let shared = server.join(&settings);
     eventually("it is there", || async {
-        drop(shared.pass("a", THREE).await);
+        drop(shared.pass("a", THREE, 1).await);
         (server.slots("a") > 0).then_some(())
     })
     .await;
@@ -61,7 +62,7 @@ async fn nobody_waits_for_a_frozen_server() {
     server.freeze();
     let since = Instant::now();
     for _ in 0..50 {
-        drop(in_time("it passes", shared.pass("a", THREE)).await);
+        drop(in_time("it passes", shared.pass("a", THREE, 1)).await);
         assert_eq!(shared.picture(Digest::of(b"x")).await, None);
         shared.keep_picture(Digest::of(b"x"), "x".into());
         shared.tell(Hint::Purged);
@@ -121,22 +122,22 @@ async fn an_outage_is_said_once_and_no_password_ever() {
     let said = |what: &str| log.lines(&address.to_string()).iter().filter(|line| line.contains(what)).count();
     let shared = Shared::connect(&address, &patient());
     for _ in 0..20 {
-        let _pass = in_time("it passes without a server", shared.pass("a", THREE)).await;
+        let _pass = in_time("it passes without a server", shared.pass("a", THREE, 1)).await;
     }
     eventually("it is said", || async { (said("Redis is not there") == 1).then_some(()) }).await;
     // Several attempts more.
     let since = Instant::now();
     while since.elapsed() < Duration::from_millis(700) {
-        drop(in_time("it passes", shared.pass("a", THREE)).await);
+        drop(in_time("it passes", shared.pass("a", THREE, 1)).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut server = home.open();
     eventually("it is back", || async { (said("Redis is back") == 1).then_some(()) }).await;
-    let held = shared.pass("a", THREE).await;
+    let held = shared.pass("a", THREE, 1).await;
     assert_eq!(server.slots("a"), 1);
     server.kill();
     eventually("it is said again", || async {
-        drop(shared.pass("b", THREE).await);
+        drop(shared.pass("b", THREE, 1).await);
         (said("Redis is not there") == 2).then_some(())
     })
     .await;
@@ -146,7 +147,7 @@ async fn an_outage_is_said_once_and_no_password_ever() {
 
     // With a wrong password it is not there, either.
     let stranger = Shared::connect(&server.address_with("wr0ng"), &patient());
-    let _pass = in_time("it passes", stranger.pass("a", THREE)).await;
+    let _pass = in_time("it passes", stranger.pass("a", THREE, 1)).await;
     eventually("it is said", || async { (said("Redis is not there") == 3).then_some(()) }).await;
     assert_eq!(said("Redis is"), 5, "{}", log.lines("").join("\n"));
     let printed = format!("{} {shared:?} {stranger:?} {address} {address:?} {_pass:?}", log.lines("").join("\n"));
@@ -158,7 +159,7 @@ async fn an_outage_is_said_once_and_no_password_ever() {
 async fn a_server_that_cannot_be_written_is_not_there() {
     let server = Server::start();
     let shared = server.join(&patient());
-    drop(in_time("it passes", shared.pass("a", THREE)).await);
+    drop(in_time("it passes", shared.pass("a", THREE, 1)).await);
     // Full, and told not to make room.
     let () = server.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     let () = server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -166,7 +167,7 @@ async fn a_server_that_cannot_be_written_is_not_there() {
     let () = server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     let since = Instant::now();
     let _held = loop {
-        let held = shared.pass("a", THREE).await;
+        let held = shared.pass("a", THREE, 1).await;
         if server.slots("a") == 1 {
             break held;
         }
