@@ -330,7 +330,8 @@ async fn every_model_of_every_provider_makes_a_picture() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn templates_that_a_provider_keeps_are_filled_and_billed_once() {
-    let records: Vec<Record> = simulated().into_iter().filter(|record| record.fields.contains_key(&Field::Data)).collect();
+    let records: Vec<Record> =
+        simulated().into_iter().filter(|record| record.fields.contains_key(&Field::Data)).collect();
     assert!(records.len() > 3, "{}", records.len());
     let world = world(&records).await;
     for record in &records {

@@ -19,8 +19,10 @@ use crate::secret::Environment;
 use crate::settings;
 
 fn key(record: &Record, sandbox: &str) -> String {
-    if record.auth.scheme != Scheme::Google {
-        return testing::KEY.to_owned();
+    match record.auth.scheme {
+        Scheme::Google => {}
+        Scheme::Basic => return format!("kite:{}", testing::KEY),
+        _ => return testing::KEY.to_owned(),
     }
     let private_key = include_str!("auth/test_key.pem");
     let token_uri = format!("{sandbox}/as/{}/token", record.name);
@@ -82,7 +84,7 @@ impl Trial {
         if made.pictures.len() != n as usize {
             self.faults.push(format!("{what}: {} pictures", made.pictures.len()));
         }
-        let fitted = model.fit(request, &BTreeMap::new(), None).unwrap();
+        let fitted = model.fit(request, &BTreeMap::new(), None).unwrap().request;
         // What goes in is counted as the most that it may be, where nobody tells.
         let is_exact = request.inputs.is_empty() || made.billed.is_some();
         if let Price::Known(usd) = model.billed(&fitted, n, 0, &made)

@@ -154,7 +154,8 @@ impl Finding<'_, '_, '_> {
                 }
             }
             let is_picture = matches!(field, Field::Image | Field::Mask);
-            if (place.more.is_some() && !is_picture) || (!place.beside.is_empty() && !is_picture && *field != Field::Prompt)
+            if (place.more.is_some() && !is_picture)
+                || (!place.beside.is_empty() && !is_picture && *field != Field::Prompt)
             {
                 self.at(&at, format!("more and beside are for pictures, and {} is none", field.name()));
             }
