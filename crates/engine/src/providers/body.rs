@@ -191,7 +191,9 @@ impl Fields {
         parts: &mut Vec<(String, Part)>,
     ) -> Result<(), Fault> {
         let at = match (&place.more, index) {
-            (Some(more), 1..) => more.replace("{i}", &(index + 1).to_string()).replace("{index}", &index.to_string()),
+            (Some(more), 1..) if !more.is_empty() => {
+                more.replace("{i}", &(index + 1).to_string()).replace("{index}", &index.to_string())
+            }
             _ => place.at.clone(),
         };
         let picture = &input.picture;

@@ -155,3 +155,7 @@ mod tests {
         assert!(catalogue.add_folder(&folder).unwrap_err()[0].message.contains("cannot be read"));
     }
 }
+
+#[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod simulations;

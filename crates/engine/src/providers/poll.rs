@@ -255,8 +255,10 @@ impl Asking<'_> {
                 let message = self.reason(value).unwrap_or_else(|| "the job failed".to_owned());
                 let known = fault::of_sign(self.provider, &self.job.model.wiring, 200, &HeaderMap::new(), value);
                 Err(match known {
-                    Some((fault, true)) => Fault { billed: Some(self.answer.bill(self.job)), ..fault },
-                    Some((fault, false)) => fault,
+                    Some((fault, is_billed)) if is_billed || self.states_a_bill() => {
+                        Fault { billed: Some(self.answer.bill(self.job)), ..fault }
+                    }
+                    Some((fault, _)) => fault,
                     None => self.ended_with(Fault::new(FaultKind::Failed, message)),
                 })
             }
@@ -269,6 +271,11 @@ impl Asking<'_> {
                 None => Fault::new(FaultKind::Unknown, "the job was cancelled, and may be billed"),
             }),
         }
+    }
+
+    /// True if the provider has said that this job costs something.
+    fn states_a_bill(&self) -> bool {
+        self.answer.billed.is_some_and(|usd| !usd.is_zero())
     }
 
     fn stage(&mut self, value: &Value, is_first: bool) -> Stage {

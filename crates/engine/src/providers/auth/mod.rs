@@ -274,7 +274,12 @@ fn needed(vars: &BTreeMap<String, String>, name: &str) -> Result<String, String>
 }
 
 fn token_url(auth: &Auth, vars: &BTreeMap<String, String>) -> Result<Option<Url>, String> {
-    auth.token_url.as_ref().map(|text| private(&vars::expand(text, vars), "auth.token_url")).transpose()
+    // A placeholder at the beginning stands for an address; within one it is a piece, and stays one.
+    let expanded = |text: &String| match text.starts_with('{') {
+        true => vars::expand(text, vars),
+        false => vars::expand_address(text, vars),
+    };
+    auth.token_url.as_ref().map(|text| private(&expanded(text), "auth.token_url")).transpose()
 }
 
 /// The address in `text`, if a secret may be sent there. `place` is where the text stands.

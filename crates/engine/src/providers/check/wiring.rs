@@ -148,7 +148,7 @@ impl Finding<'_, '_, '_> {
                 let shown = if is_table { inner("at") } else { at.clone() };
                 self.written(&shown, &place.at);
             }
-            if let Some(more) = &place.more {
+            if let Some(more) = place.more.as_ref().filter(|more| !more.is_empty()) {
                 self.written(&inner("more"), &more.replace("{i}", "2").replace("{index}", "1"));
                 if !more.contains("{i}") && !more.contains("{index}") {
                     self.at(&inner("more"), format!("\"{more}\" has no {{i}}: all pictures would go to one place"));
