@@ -279,7 +279,7 @@ impl Pipeline {
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
     fn understand(&self, call: Call) -> Result<Order> {
-        let plan = self.routes.plan(&call, self.clock.now())?;
+        let plan = self.routes.plan(&call)?;
         let key = key::key(&call.caller, plan.candidates.iter().map(|c| (c.identity.as_str(), &c.request)));
         let variants = call.cache.variants.or(plan.cache.variants).unwrap_or(1);
         let hand = self.cache.hand(key, variants, call.n);

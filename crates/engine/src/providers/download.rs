@@ -24,6 +24,8 @@ const LARGEST: usize = 128 << 20;
 enum Miss {
     /// Another try may bring it.
     Again(String),
+    /// It is not given to everybody.
+    Locked(String),
     /// None will.
     Never(String),
 }
@@ -36,15 +38,21 @@ pub(super) async fn fetch(provider: &Provider, link: &str) -> Result<Bytes, Stri
     let place = Place::of(provider, link)?;
     let deadline = Instant::now() + PATIENCE;
     let mut pauses = PAUSES.iter();
+    let mut with_key = false;
     loop {
-        let miss = match timeout_at(deadline, place.get(provider)).await {
+        let miss = match timeout_at(deadline, place.get(provider, with_key)).await {
             Ok(Ok(picture)) => return Ok(picture),
+            // The provider's own server may want the key for that, too. Most do not, and get none.
+            Ok(Err(Miss::Locked(_))) if place.own && !with_key => {
+                with_key = true;
+                continue;
+            }
             Ok(Err(miss)) => miss,
             Err(_) => Miss::Never("the picture could not be fetched in time".to_owned()),
         };
         match (miss, pauses.next()) {
             (Miss::Again(_), Some(pause)) if Instant::now() + *pause < deadline => sleep(*pause).await,
-            (Miss::Again(message) | Miss::Never(message), _) => return Err(message),
+            (Miss::Again(message) | Miss::Locked(message) | Miss::Never(message), _) => return Err(message),
         }
     }
 }
@@ -52,7 +60,7 @@ pub(super) async fn fetch(provider: &Provider, link: &str) -> Result<Bytes, Stri
 /// Where a picture is, and how it may be called.
 struct Place {
     url: Url,
-    /// The provider's own server: reached as it is, wherever that may be, and with the key.
+    /// The provider's own server: reached as it is, wherever that may be, and with the key if it asks for one.
     own: bool,
 }
 
@@ -82,12 +90,12 @@ impl Place {
         Ok(Place { url, own })
     }
 
-    async fn get(&self, provider: &Provider) -> Result<Bytes, Miss> {
+    async fn get(&self, provider: &Provider, with_key: bool) -> Result<Bytes, Miss> {
         let never = |message: &str| Miss::Never(message.to_owned());
         let client = if self.own { provider.clients.for_base(&self.url) } else { provider.clients.guarded() };
         let client = client.map_err(|error| Miss::Never(error.to_string()))?;
         let mut request = Request::new(Method::GET, self.url.clone());
-        if self.own {
+        if with_key {
             let signed = provider.credentials.sign(&mut request, &provider.clients, &provider.clock).await;
             signed.map_err(|fault| Miss::Again(fault.message))?;
         }
@@ -99,6 +107,7 @@ impl Place {
             404 | 408 | 425 | 429 | 500..=599 => {
                 return Err(Miss::Again(format!("fetching the picture failed with status {status}")));
             }
+            401 | 403 => return Err(Miss::Locked(format!("fetching the picture failed with status {status}"))),
             300..=399 => return Err(never("the address of the picture leads elsewhere, which is not followed")),
             _ => return Err(Miss::Never(format!("fetching the picture failed with status {status}"))),
         }

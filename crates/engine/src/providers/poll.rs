@@ -69,9 +69,9 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     }
     let mut asking =
         Asking { provider, job, watch, ticket: &ticket, answer, cancelling: false, denied: 0, unknown: None };
-    match asking.judge(lifted, true).await? {
+    match asking.judge(lifted, true).await.map_err(once)? {
         Some(generated) => Ok(generated),
-        None => asking.until_it_ends().await,
+        None => asking.until_it_ends().await.map_err(once),
     }
 }
 
@@ -83,6 +83,13 @@ pub(super) async fn resume(
 ) -> Result<Generated, Fault> {
     let answer = Answer { billed: ticket.billed_pico.map(Usd::from_pico), ..Answer::default() };
     Asking { provider, job, watch, ticket, answer, cancelling: false, denied: 0, unknown: None }.until_it_ends().await
+}
+
+/// A job that was accepted and failed is not sent again by itself, whatever is said of its bill: that it costs nothing
+/// is the record's word alone, and what failed while it was worked on would most likely fail again.
+fn once(fault: Fault) -> Fault {
+    let should_retry = if fault.kind == FaultKind::Failed { Some(false) } else { fault.should_retry };
+    Fault { should_retry, ..fault }
 }
 
 /// An accepted job that is asked for.

@@ -179,6 +179,7 @@ async fn what_is_billed_of_a_job_that_ended_badly() {
         let fault = submit(&with(changes), &server, &Told::default()).await.unwrap_err();
         let billed = billed.map(|usd| Price::Known(usd.parse().unwrap()));
         assert_eq!((fault.kind, fault.billed), (kind, billed), "{changes}: {answer}");
+        assert_eq!(fault.should_retry, (kind == FaultKind::Failed).then_some(false), "{changes}: {answer}");
     }
     let (server, _) = provider_that(vec![(200, moderated)]).await;
     assert_eq!(submit(RECORD, &server, &Told::default()).await.unwrap_err().message, "no kites");

@@ -12,14 +12,14 @@ use super::model::Model;
 use super::near::near;
 use super::provider::{Provider, ResolvedModel, Typical};
 use super::rate::Heard;
-use super::record::Record;
+use super::record::{AccountLimits, Record};
 use super::vars;
 use super::webhook::Verifier;
 use crate::clock::Clock;
 use crate::net::Clients;
 use crate::pricing::Prices;
 use crate::secret::{Environment, Secret, SecretRef};
-use crate::settings;
+use crate::settings::{self, Limits};
 
 /// A candidate of a route, resolved.
 #[derive(Clone, Debug)]
@@ -249,7 +249,7 @@ fn provider(
         vars,
         webhook: record.webhook.as_ref().map(Verifier::of).transpose()?,
         webhook_secret: record.webhook.as_ref().and_then(|webhook| webhook.secret(environment)),
-        limits: settings.limits,
+        limits: limits_of(&record, &settings.limits),
         timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(record.timeout_s))),
         record,
         models,
@@ -259,6 +259,22 @@ fn provider(
         typical: Typical::default(),
         heard: Heard::default(),
     })
+}
+
+/// The limits of an account: what its operator says, all of it, or else what the provider publishes for a new one. Not
+/// mixed: who states one limit knows the account, and a new account's others would hold it up.
+fn limits_of(record: &Record, stated: &Limits) -> Limits {
+    if stated.counts().iter().any(|(_, limit)| limit.is_some()) {
+        return *stated;
+    }
+    let AccountLimits {
+        requests_per_second,
+        requests_per_minute,
+        pictures_per_minute,
+        concurrent,
+        concurrent_pictures,
+    } = record.limits;
+    Limits { requests_per_second, requests_per_minute, pictures_per_minute, concurrent, concurrent_pictures, ..*stated }
 }
 
 fn record_of(name: &str, settings: &settings::Provider, catalogue: &Catalogue) -> Result<Arc<Record>, String> {

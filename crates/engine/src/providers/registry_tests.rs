@@ -188,3 +188,14 @@ fn faults_of_a_record_name_file_line_and_field() {
     }
     assert_eq!(Record::parse("", "my.toml").unwrap_err().file, "my.toml");
 }
+
+/// What an operator says of an account goes before what is published of new ones, all of it.
+#[test]
+fn published_limits_hold_until_the_operator_states_any() {
+    let mut record = Record::parse(EMBEDDED.iter().find(|(file, _)| file.contains("sandbox")).unwrap().1, "x").unwrap();
+    record.limits = AccountLimits { requests_per_minute: Some(60), concurrent: Some(2), ..AccountLimits::default() };
+    let published = limits_of(&record, &Limits { max_wait_s: 7, ..Limits::default() });
+    assert_eq!((published.requests_per_minute, published.concurrent, published.max_wait_s), (Some(60), Some(2), 7));
+    let stated = limits_of(&record, &Limits { requests_per_minute: Some(500), ..Limits::default() });
+    assert_eq!((stated.requests_per_minute, stated.concurrent), (Some(500), None));
+}

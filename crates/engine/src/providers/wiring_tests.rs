@@ -294,7 +294,8 @@ async fn signs_are_read_in_every_answer() {
     "#;
     let all = Some(Price::Known("0.1".parse().unwrap()));
     let picture = || json!([base64(PICTURE)]);
-    let cases: Vec<(u16, &'static [(&str, &str)], Value, FaultKind, Option<Price>)> = vec![
+    type Case = (u16, &'static [(&'static str, &'static str)], Value, FaultKind, Option<Price>);
+    let cases: Vec<Case> = vec![
         (
             200,
             &[],

@@ -172,9 +172,9 @@ impl Routes {
     ///
     /// # Errors
     /// There is no such model, or no candidate can make what is asked for.
-    pub fn plan(&self, call: &Call, now: Millis) -> Result<Plan> {
+    pub fn plan(&self, call: &Call) -> Result<Plan> {
         if let Some(elsewhere) = self.rendered_elsewhere(call) {
-            return self.plan(&elsewhere, now);
+            return self.plan(&elsewhere);
         }
         if call.request.operation == Operation::Render {
             return self.plan_template(call);

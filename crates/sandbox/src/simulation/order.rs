@@ -31,7 +31,8 @@ pub(super) fn read(route: &Route, body: &Value) -> Result<Wish, Flaw> {
     let found: Vec<&str> = prompts.iter().flat_map(|at| find(body, at)).filter_map(Value::as_str).collect();
     let prompt = found.join("\n");
     if prompt.trim().is_empty()
-        && let Some(first) = prompts.first()
+        // What is gathered from a list may be nothing: a template that is drawn as it is.
+        && let Some(first) = prompts.first().filter(|first| !first.contains('*'))
     {
         return Err(Flaw::new(first, "missing", "Field required"));
     }
