@@ -151,7 +151,7 @@ impl Trial<'_> {
         let is_open = reply.code() == "still_being_made";
         let is_priced = reply.header("x-mimeo-cost") != "unknown" && self.is_priced() && !is_open;
         // A failed job that is billed although the record says that it is not: nobody but the bill tells.
-        let is_hidden = directives == "[[bill-then-fail-job]]" && self.record.billing.failed == Some(false);
+        let is_hidden = directives == "[[bill-then-fail-job]]" && self.bills_failures() == Some(false);
         let is_priced = is_priced && !is_hidden;
         if is_priced && held < change.billed {
             self.note(directives, format!("billed {}, held {held}: {}", change.billed, reply.body));
@@ -162,10 +162,17 @@ impl Trial<'_> {
         (reply, change)
     }
 
-    fn is_priced(&self) -> bool {
+    fn called(&self) -> Option<&Model> {
         let model = self.record.models.iter().find(|model| model.id == self.model);
-        let model = model.or(self.record.default_model.as_ref());
-        model.is_some_and(|model| model.prices.is_some()) || self.record.cost.is_some()
+        model.or(self.record.default_model.as_ref())
+    }
+
+    fn bills_failures(&self) -> Option<bool> {
+        self.called()?.wiring.billing.failed
+    }
+
+    fn is_priced(&self) -> bool {
+        self.called().is_some_and(|model| model.prices.is_some()) || self.record.cost.is_some()
     }
 
     async fn goes_well(&mut self, directives: &str, more: &Value) {

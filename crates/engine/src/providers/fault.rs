@@ -283,12 +283,7 @@ fn retry_after(provider: &Provider, wiring: &Wiring, headers: &HeaderMap, body: 
         let number = value.parse::<f64>().ok();
         let wait = match (unit, number) {
             (RetryUnit::Milliseconds, number) => Duration::try_from_secs_f64(number? / 1000.0).ok()?,
-            (RetryUnit::Duration | RetryUnit::Text, None) => {
-                let from = value.find(|c: char| c.is_ascii_digit())?;
-                let digits = value.get(from..)?;
-                let to = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
-                Duration::try_from_secs_f64(digits.get(..to)?.trim_end_matches('.').parse().ok()?).ok()?
-            }
+            (RetryUnit::Duration | RetryUnit::Text, None) => seconds_in(&value)?,
             (_, Some(seconds)) => Duration::try_from_secs_f64(seconds).ok()?,
             (RetryUnit::Seconds, None) => {
                 let until = http_date(&value)?;
@@ -299,6 +294,21 @@ fn retry_after(provider: &Provider, wiring: &Wiring, headers: &HeaderMap, body: 
         };
         Some(wait.min(LONGEST_WAIT))
     })
+}
+
+/// The first number of a text that counts seconds: `33s`, `try again in 1.5 seconds`. Others are statuses, limits, codes.
+fn seconds_in(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    loop {
+        let from = rest.find(|c: char| c.is_ascii_digit())?;
+        let digits = rest.get(from..)?;
+        let to = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+        let (number, after) = digits.split_at(to);
+        if after.trim_start().starts_with(['s', 'S']) {
+            return Duration::try_from_secs_f64(number.trim_end_matches('.').parse().ok()?).ok();
+        }
+        rest = after;
+    }
 }
 
 /// An HTTP date in milliseconds since the Unix epoch.

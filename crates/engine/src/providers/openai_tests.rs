@@ -327,6 +327,7 @@ async fn sandbox_picture(provider: &Provider) -> bytes::Bytes {
 #[tokio::test]
 async fn addresses_are_fetched_at_once() {
     let server = Server::start(|seen| match seen.path.as_str() {
+        "/files/a.png" if seen.header("authorization").is_none() => testing::json(401, &json!({})),
         "/files/a.png" | "/v1/b.png" => typed(200, "image/png", "PICTURE"),
         _ => testing::json(200, &json!({ "data": [{ "url": "/files/a.png" }, { "url": "b.png" }] })),
     })
@@ -338,8 +339,13 @@ async fn addresses_are_fetched_at_once() {
     assert_eq!(made.pictures, ["PICTURE", "PICTURE"]);
     let seen = server.seen();
     assert_eq!((&seen[0].json()["response_format"], &seen[0].json()["seed"]), (&json!("b64_json"), &json!(3)));
-    // The key goes with it on the provider's own server only.
-    assert!(seen.iter().all(|seen| seen.header("authorization").is_some()));
+    // The provider's own server gets the key where it asks for it, and only there.
+    let keyed: Vec<_> = seen.iter().map(|seen| (seen.path.as_str(), seen.header("authorization").is_some())).collect();
+    let [call, refused, again, open] = keyed[..] else { panic!("{keyed:?}") };
+    assert_eq!(
+        (call.1, refused, again, open),
+        (true, ("/files/a.png", false), ("/files/a.png", true), ("/v1/b.png", false))
+    );
 }
 
 #[tokio::test]

@@ -342,7 +342,10 @@ async fn when_to_come_back_may_be_said_in_the_body() {
     assert_eq!(after("s", json!(2)).await, Some(2000));
     assert_eq!(after("ms", json!(250)).await, Some(250));
     assert_eq!(after("text", json!("Your limit resets in ~30s.")).await, Some(30_000));
-    assert_eq!(after("text", json!("soon")).await, None);
+    assert_eq!(after("text", json!("Error 503: at most 6 calls; wait 2 seconds")).await, Some(2000));
+    for other in ["soon", "status 500", "E1001"] {
+        assert_eq!(after("text", json!(other)).await, None);
+    }
 }
 
 #[tokio::test]
