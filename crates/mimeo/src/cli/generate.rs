@@ -10,7 +10,10 @@ use super::{Common, Failure, Outcome, color, print};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::domain::{Answer, CachePolicy, Call, Caller, ImageRequest, Price, Size};
+use crate::domain::{Answer, CachePolicy, Call, Caller, Format, ImageRequest, Price, Size};
+
+/// The encodings that every model's pictures can be brought to.
+const CAN_BE_MADE: [Format; 3] = [Format::Png, Format::Jpeg, Format::Webp];
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -30,7 +33,7 @@ pub(super) struct Arguments {
     /// How many pictures (1–10)
     #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
     n: u32,
-    /// File to write; several pictures are numbered. `-` writes to stdout [default: by its id]
+    /// File to write, in the encoding that its name ends in (png, jpg, webp); several pictures are numbered. `-` writes to stdout [default: by its id]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Tell how it was chosen, made and paid
@@ -73,6 +76,9 @@ fn call(arguments: &Arguments, id: crate::domain::RequestId) -> Call {
     let mut request = ImageRequest::generate(crate::domain::request::canonical_text(&arguments.prompt));
     request.size = arguments.size;
     request.quality.clone_from(&arguments.quality);
+    // A file that is called kite.png is to be one. What else it is called says nothing.
+    let extension = arguments.output.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str());
+    request.output_format = extension.and_then(Format::from_name).filter(|format| CAN_BE_MADE.contains(format));
     let mode = if arguments.no_cache { crate::domain::CacheMode::NoCache } else { crate::domain::CacheMode::Default };
     Call {
         id,

@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 use crate::domain::{Allowance, RateNews, id};
 
+/// How much later than told the next window is taken to begin, at least.
+const TOO_EARLY: Duration = Duration::from_millis(20);
+
 /// Windows that providers count in. The shortest that is no shorter than the wait that a provider asks for is taken
 /// to be its own.
 const WINDOWS: [f64; 3] = [1.0, 10.0, 60.0];
@@ -178,7 +181,8 @@ impl Learned {
         };
         let told = |known: &mut Option<Left>, said: Option<Allowance>, used: i64| {
             let Some(Allowance { remaining, reset }) = said else { return };
-            let until = sent + reset.min(LONGEST_PAUSE);
+            // Answers round, and clocks differ: who comes on the stroke comes a little too early.
+            let until = sent + (reset + reset / 64 + TOO_EARLY).min(LONGEST_PAUSE);
             if until > now && known.is_none_or(|known| known.sent <= sent) {
                 *known = Some(Left { sent, left: i64::from(remaining) - used, until });
             }

@@ -43,13 +43,13 @@ const NODES: &[(&str, &[&str])] = &[
 /// Nodes without which nothing comes of a graph.
 const OUTPUTS: [&str; 3] = ["SaveImage", "PreviewImage", "SaveImageWebsocket"];
 
-/// Numbers with a range: input, least, most.
+/// Numbers with a range: input, least, most. Nodes that scale take 0 for a side that follows from the other.
 const RANGES: [(&str, f64, f64); 6] = [
     ("steps", 1.0, 10_000.0),
     ("cfg", 0.0, 100.0),
     ("denoise", 0.0, 1.0),
-    ("width", 16.0, 16_384.0),
-    ("height", 16.0, 16_384.0),
+    ("width", 0.0, 16_384.0),
+    ("height", 0.0, 16_384.0),
     ("batch_size", 1.0, 4096.0),
 ];
 
