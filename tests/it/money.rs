@@ -200,15 +200,17 @@ async fn max_spend_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_a_stopping_gateway_finishes_what_is_paid() {
     let mut world = World::new().await;
-    let body = json!({ "model": "sandbox/standard", "prompt": "a red kite [[latency=800]]", "size": "64x64" });
+    let body = json!({ "model": "sandbox/standard", "prompt": "a red kite [[latency=2000]]", "size": "64x64" });
     let url = format!("{}/v1/images/generations", world.gateway.url);
     let request = world.client.post(url).header("content-type", "application/json").body(body.to_string());
     let answered = tokio::spawn(crate::world::reply(request));
     // This one's caller hangs up, so that only the tracked task is left of it. It takes longer than the other, for
     // which the server waits in any case.
-    let orphan = json!({ "model": "sandbox/premium", "prompt": "a hill [[latency=2000]]", "size": "64x64" });
-    let _ = tokio::time::timeout(Duration::from_millis(150), world.generate(orphan.clone())).await;
-    world.until(|stats| stats["in_flight"] == 2).await;
+    let orphan = json!({ "model": "sandbox/premium", "prompt": "a hill [[latency=3000]]", "size": "64x64" });
+    tokio::select! {
+        reply = world.generate(orphan.clone()) => panic!("it was answered: {}", reply.body),
+        () = world.until(|stats| stats["in_flight"] == 2) => {}
+    }
     assert_eq!(world.gateway.terminate(), Some(0));
     let reply = answered.await.unwrap().expect(200);
     assert_eq!(reply.pictures().len(), 1);
