@@ -158,7 +158,7 @@ step_sdk() { sdks; }
 step_engines() { engines; }
 step_fmt() { cargo fmt --all --check; }
 step_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
-step_test() { sdks && engines && cargo test --workspace --locked </dev/null; }
+step_test() { sdks && engines && cargo test --workspace --locked --no-fail-fast </dev/null; }
 step_deny() { cargo_deny && "$target/tools/bin/cargo-deny" --offline --locked check --hide-inclusion-graph licenses bans sources; }
 
 steps=("$@")

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Address, Settings, Shared};
+use super::{Address, Hint, Settings, Shared};
 use server::Server;
 
 /// Longer than anything takes that works, also on a machine that is busy with something else.
@@ -35,6 +35,18 @@ fn places() -> [Place; 2] {
     let server = Server::start();
     let replicas = (0..2).map(|_| server.join(&patient())).collect();
     [Place { replicas: vec![Shared::alone()], _server: None }, Place { replicas, _server: Some(server) }]
+}
+
+/// Returns when each of the two hears the other; until then, what they tell each other is lost.
+async fn meet(one: &Shared, other: &Shared) {
+    for (from, to) in [(one, other), (other, one)] {
+        let mut hints = to.hints();
+        eventually("they hear each other", async || {
+            from.tell(Hint::Purged);
+            hints.try_recv().ok()
+        })
+        .await;
+    }
 }
 
 /// Asks until it is so.

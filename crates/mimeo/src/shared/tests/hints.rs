@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast::Receiver;
 
-use super::{Place, Server, eventually, in_time, patient, places};
+use super::{Place, Server, eventually, in_time, meet, patient, places};
 use crate::domain::Digest;
 use crate::shared::Hint;
 
@@ -10,15 +10,7 @@ use crate::shared::Hint;
 async fn hints_reach_everybody_once() {
     for Place { replicas, _server } in places() {
         let listener = replicas.last().unwrap();
-        // Until both are there, hints to each other are lost.
-        for (from, to) in [(&replicas[0], listener), (listener, &replicas[0])] {
-            let mut hints = to.hints();
-            eventually("they hear each other", async || {
-                from.tell(Hint::Purged);
-                hints.try_recv().ok()
-            })
-            .await;
-        }
+        meet(&replicas[0], listener).await;
         let mut heard_here = replicas[0].hints();
         let mut heard_there = listener.hints();
         let landed: Vec<Hint> = (0..100_u8).map(|n| Hint::Landed(Digest::of(&[n]))).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Place, Server, Settings, begin, eventually, in_time, patient, places};
+use super::{Place, Server, Settings, begin, eventually, in_time, meet, patient, places};
 use crate::config::Limits;
 use crate::shared::Shared;
 
@@ -151,6 +151,7 @@ async fn no_window_holds_more_than_the_account_allows() {
 async fn a_refusal_at_one_replica_rests_all() {
     for Place { replicas, _server } in places() {
         let (one, other) = (&replicas[0], &replicas[replicas.len() - 1]);
+        meet(one, other).await;
         for shared in [one, other] {
             drop(in_time("it passes", shared.pass("a", Limits::NONE, 1)).await);
         }
