@@ -33,6 +33,9 @@ struct Arguments {
     /// 20 seconds each
     #[arg(long, conflicts_with = "seconds")]
     quick: bool,
+    /// Only cases whose name holds TEXT
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Also write the tables to FILE, as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -101,7 +104,8 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     println!("{}", verdict::machine());
     let mut runs: Vec<(Case, Run)> = Vec::new();
     let mut skipped = Vec::new();
-    for case in CASES {
+    let wanted = |case: &Case| arguments.only.as_deref().is_none_or(|text| case.name.contains(text));
+    for case in CASES.into_iter().filter(wanted) {
         match one(case, &mimeo, redis.as_deref(), seconds).await? {
             Some(run) => runs.push((case, run)),
             None => skipped.push(Check::skipped(case.name, "there is no redis-server in PATH")),
@@ -130,6 +134,7 @@ async fn one(case: Case, mimeo: &Path, redis: Option<&Path>, seconds: u32) -> Re
         return Ok(None);
     }
     let world = World::begin(mimeo, redis, case.gateways, case.known).await?;
+    world.warm_up().await?;
     world.limit(&serde_json::json!({ "count": RATE, "window_ms": 1000, "kind": case.kind, "says": case.says })).await?;
     Ok(Some(world.press(f64::from(seconds)).await?))
 }

@@ -103,6 +103,19 @@ impl World {
         Ok(Self { targets, control, _gateways: started, _redis: redis, _sandbox: sandbox, _folder: folder })
     }
 
+    /// One picture through each gateway: afterwards all processes are warm and connections to the provider are open. A
+    /// call that arrives late because it had to open one is no question of pace.
+    pub async fn warm_up(&self) -> Result<()> {
+        for (index, target) in self.targets.iter().enumerate() {
+            let order = target.order(&format!("warm {index}"), "16x16", "b64_json")?;
+            let (status, body) = Connection::open(target.address).await?.fetch(order).await?;
+            if !status.is_success() {
+                return Err(format!("the gateway says {status}: {body:?}").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Limits the provider, from now on.
     pub async fn limit(&self, rate: &Value) -> Result<()> {
         let request = Request::post("/control/rate").header("host", self.control.address.to_string());

@@ -65,6 +65,8 @@ struct Rate {
     least: f64,
     /// The rate before, in calls per second: the new one is neither above it nor below half of it.
     before: Option<f64>,
+    /// A call that began since was taken.
+    proven: bool,
     /// When the next call is due.
     due: Instant,
 }
@@ -142,6 +144,11 @@ impl Learned {
                     rate.refused += 1;
                 }
             }
+            // The first call after a refusal is refused, too: it came too early, but no faster than is known.
+            Some(rate) if !rate.proven => {
+                (rate.since, rate.due) = (now, now);
+                self.streak = if retry_after.is_some() { 0 } else { self.streak.saturating_add(1) };
+            }
             known => {
                 let asked = retry_after.map(|wait| wait.as_secs_f64());
                 let fits = |asked: f64| WINDOWS.into_iter().find(|window| asked <= *window).unwrap_or(WINDOWS[2]);
@@ -151,7 +158,7 @@ impl Learned {
                 let sent = self.begun.iter().rev().take_while(|(begun, _)| counts(begun)).count();
                 let sent = u32::try_from(sent).unwrap_or(u32::MAX);
                 let least = 0.5 / asked.unwrap_or(window).max(SHORTEST);
-                *known = Some(Rate { since: now, window, sent, refused: 1, least, before, due: now });
+                *known = Some(Rate { since: now, window, sent, refused: 1, least, before, proven: false, due: now });
                 self.streak = if retry_after.is_some() { 0 } else { self.streak.saturating_add(1) };
             }
         }
@@ -169,6 +176,7 @@ impl Learned {
         self.forget(now);
         if self.rate.is_none_or(|rate| rate.since < begun) {
             self.streak = 0;
+            self.rate.iter_mut().for_each(|rate| rate.proven = true);
         }
     }
 

@@ -194,6 +194,28 @@ fn without_a_word_pauses_grow_until_one_gets_through() {
 }
 
 #[test]
+fn who_comes_back_too_early_is_not_slowed_down_for_it() {
+    let start = Instant::now();
+    let mut learned = Learned::default();
+    for _ in 0..20 {
+        learned.take(1, start);
+    }
+    learned.refused(start, None, at(start, 0.01));
+    let known = learned.interval(at(start, 0.01));
+    for second in [0.3, 0.6, 1.0] {
+        learned.take(1, at(start, second));
+        learned.refused(at(start, second), None, at(start, second + 0.01));
+        assert_eq!(learned.interval(at(start, second + 0.01)), known, "at second {second}");
+    }
+    // Once one was taken in between, it is a rate that was too high.
+    learned.take(1, at(start, 5.0));
+    learned.accepted(at(start, 5.0), at(start, 5.3));
+    learned.take(1, at(start, 5.4));
+    learned.refused(at(start, 5.4), None, at(start, 5.5));
+    assert!(learned.interval(at(start, 5.5)) > known);
+}
+
+#[test]
 fn what_is_left_is_believed_until_then() {
     let start = Instant::now();
     let mut learned = Learned::default();
