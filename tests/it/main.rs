@@ -34,6 +34,7 @@ mod proxy;
 mod reconcile;
 mod replicas;
 mod retention;
+mod routes;
 mod sdk;
 mod shared;
 mod sizes;

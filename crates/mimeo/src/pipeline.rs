@@ -23,8 +23,10 @@ mod kept;
 mod laps;
 mod make;
 mod papers;
+mod rank;
 mod render;
 mod resume;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +48,8 @@ use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
-use crate::route::{Plan, Routes};
+use crate::route::performance::Performance;
+use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
@@ -107,6 +110,8 @@ pub struct Pipeline {
     shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
+    /// How candidates have done of late.
+    performance: Performance,
     callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
@@ -177,6 +182,7 @@ impl Pipeline {
                 callbacks.clone(),
             ),
             callbacks,
+            performance: Performance::default(),
             flights: Flights::default(),
             desks: kept::Desks::default(),
             cache,
@@ -258,6 +264,7 @@ impl Pipeline {
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
             if leads {
+                self.shadow(&order, &landed);
                 laps.extend(&landed.laps);
                 let source = match order.reads_cache() {
                     true if landed.is_joined && landed.made.is_empty() => Source::Join,
@@ -279,9 +286,11 @@ impl Pipeline {
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
     fn understand(&self, call: Call) -> Result<Order> {
-        let plan = self.routes.plan(&call)?;
-        let key = key::key(&call.caller, plan.candidates.iter().map(|c| (c.identity.as_str(), &c.request)));
-        let variants = call.cache.variants.or(plan.cache.variants).unwrap_or(1);
+        let sense = Sense { purpose: call.purpose.clone(), category: call.category.clone() };
+        let plan = self.routes.plan(&call, sense)?;
+        let alternatives = plan.alternatives();
+        let key = key::key(&call.caller, alternatives.iter().map(|(identity, request)| (identity.as_str(), *request)));
+        let variants = call.cache.variants.or(plan.settings.cache.variants).unwrap_or(1);
         let hand = self.cache.hand(key, variants, call.n);
         Ok(Order { call, plan, key, hand })
     }
@@ -401,7 +410,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: warnings.clone(),
+            warnings: order.plan.warnings.iter().chain(warnings).cloned().collect(),
             explain,
             timings: laps.done(),
             pictures,
@@ -457,7 +466,7 @@ impl Pipeline {
 impl Order {
     /// True if stored pictures may answer.
     fn reads_cache(&self) -> bool {
-        !self.plan.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
+        !self.plan.settings.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
     }
 
     /// True if it may wait for others who make the same, and they for it.
@@ -467,7 +476,7 @@ impl Order {
 
     /// True if what is made may answer others.
     fn stores(&self) -> bool {
-        !self.plan.cache.off && self.call.cache.mode != CacheMode::NoStore
+        !self.plan.settings.cache.off && self.call.cache.mode != CacheMode::NoStore
     }
 }
 

@@ -254,9 +254,12 @@ impl Route {
         if self.cache.variants.is_some_and(|k| !(1..=100).contains(&k)) {
             fault("cache.variants must be between 1 and 100".into());
         }
-        for (what, points) in self.quality_floor.iter().map(|floor| ("quality_floor".to_owned(), floor)).chain(
-            self.floors.iter().map(|(category, floor)| (format!("floors.{category}"), floor)),
-        ) {
+        for (what, points) in self
+            .quality_floor
+            .iter()
+            .map(|floor| ("quality_floor".to_owned(), floor))
+            .chain(self.floors.iter().map(|(category, floor)| (format!("floors.{category}"), floor)))
+        {
             if *points > 100 {
                 fault(format!("{what} = {points}: quality is counted from 0 to 100"));
             }

@@ -25,9 +25,9 @@ pub(super) type Askable<'a> = (&'a Candidate, Option<Probe>);
 impl Pipeline {
     /// The candidates that are to be asked: all but those that are down, or all if every one is. The others stand
     /// in the trail, with why.
-    pub(super) fn askable<'a>(&self, candidates: &'a [Candidate]) -> (Vec<Askable<'a>>, Vec<String>) {
+    pub(super) fn askable<'a>(&self, candidates: Vec<&'a Candidate>) -> (Vec<Askable<'a>>, Vec<String>) {
         let (mut askable, mut trail) = (Vec::new(), Vec::new());
-        for candidate in candidates {
+        for candidate in candidates.iter().copied() {
             let standing = match &candidate.maker {
                 Maker::Provider(provider, _) => self.attempts.standing(provider),
                 Maker::Template => Standing::Well,
@@ -41,7 +41,7 @@ impl Pipeline {
             }
         }
         if askable.is_empty() {
-            return (candidates.iter().map(|candidate| (candidate, None)).collect(), Vec::new());
+            return (candidates.into_iter().map(|candidate| (candidate, None)).collect(), Vec::new());
         }
         (askable, trail)
     }

@@ -44,7 +44,7 @@ pub struct Terms<'a> {
     pub max_spend: Option<Usd>,
     /// Minutes since midnight, in UTC.
     pub minute: u16,
-    /// A number from 0 to 1 that is different for every request, and the same for the same one.
+    /// A number from 0 to 1 that is the same for the same request.
     pub dice: f64,
 }
 
@@ -107,10 +107,8 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
         let of = |region| terms.regions.iter().position(|wanted| wanted == region);
         one.region.and_then(of).unwrap_or(terms.regions.len())
     };
-    let mut order: Vec<(usize, u8, usize, f64)> = kept
-        .iter()
-        .map(|(index, one)| (*index, turn(one), place(one), score(one, *index, terms.objective)))
-        .collect();
+    let mut order: Vec<(usize, u8, usize, f64)> =
+        kept.iter().map(|(index, one)| (*index, turn(one), place(one), score(one, *index, terms.objective))).collect();
     order.sort_by(|a, b| (a.1, a.2).cmp(&(b.1, b.2)).then(a.3.total_cmp(&b.3)).then(a.0.cmp(&b.0)));
     let probe = probe(seen, &order, terms);
     if let Some(from) = probe {
@@ -128,7 +126,8 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
         *one = Chosen {
             rank: Some(rank),
             verdict: if is_probe { Verdict::Probe } else { Verdict::Kept },
-            reason: is_probe.then(|| reason("probe", "it has not been asked for long, and this request finds out how it is")),
+            reason: is_probe
+                .then(|| reason("probe", "it has not been asked for long, and this request finds out how it is")),
             score: (terms.objective != Objective::Order && score.is_finite()).then_some(score),
         };
     }
@@ -262,11 +261,13 @@ fn probe(seen: &[Seen<'_>], order: &[(usize, u8, usize, f64)], terms: &Terms<'_>
     if terms.objective == Objective::Order || terms.deadline.is_some() || terms.dice >= PROBES {
         return None;
     }
-    let (first, ..) = order.first()?;
+    let (first, turn, place, _) = order.first()?;
     let affordable = seen.get(*first)?.price.known()? * PROBE_PRICE;
-    let is_due = |(position, (index, ..)): &(usize, &(usize, u8, usize, f64))| {
+    let is_due = |(position, (index, their_turn, their_place, _)): &(usize, &(usize, u8, usize, f64))| {
         let Some(one) = seen.get(*index) else { return false };
+        // Neither role nor region is a matter of what is known.
         *position > 0
+            && (their_turn, their_place) == (turn, place)
             && one.choice.role == Role::First
             && !one.is_busy
             && one.idle.is_none_or(|idle| idle >= LONG)

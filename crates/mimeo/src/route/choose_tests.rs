@@ -112,7 +112,11 @@ fn money_hours_and_regions_rule_out() {
     assert_eq!((order(&all, &only), code(&all, &only, 1)), (vec![2], "wrong_region".into()));
     let poor = Terms { max_spend: Some(usd("0.015")), ..TERMS };
     assert_eq!((order(&all, &poor), code(&all, &poor, 2)), (vec![1], "too_dear".into()));
-    assert_eq!(order(&all, &Terms { max_spend: Some(usd("0.0001")), ..TERMS }), [1, 2], "the purse says how much it lacks");
+    assert_eq!(
+        order(&all, &Terms { max_spend: Some(usd("0.0001")), ..TERMS }),
+        [1, 2],
+        "the purse says how much it lacks"
+    );
 }
 
 #[test]
@@ -122,7 +126,8 @@ fn overflow_takes_over_while_the_first_are_busy_and_backup_comes_last() {
         Choice { role: Role::Overflow, ..Choice::default() },
         Choice { role: Role::Backup, ..Choice::default() },
     );
-    let mut all = [seen(&backup, "0.001", 1.0, 50.0), seen(&overflow, "0.002", 1.0, 50.0), seen(&first, "0.04", 1.0, 50.0)];
+    let mut all =
+        [seen(&backup, "0.001", 1.0, 50.0), seen(&overflow, "0.002", 1.0, 50.0), seen(&first, "0.04", 1.0, 50.0)];
     assert_eq!(order(&all, &TERMS), [2, 1, 0]);
     all[2].is_busy = true;
     assert_eq!(order(&all, &TERMS), [1, 2, 0]);

@@ -158,10 +158,11 @@ impl Performance {
         }
         let evidence = times.total;
         if let Some(typical) = typical {
-            // As if so many calls had taken as long as the catalogue says, every third of them twice as long.
-            let typical = typical.as_secs_f64();
-            times.add(typical, PRIOR * 2.0 / 3.0);
-            times.add(typical * 2.0, PRIOR / 3.0);
+            // As if so many calls had taken as long as the catalogue says, every third of them twice as long; fewer, the
+            // more real ones there are.
+            let (typical, prior) = (typical.as_secs_f64(), PRIOR / (1.0 + evidence));
+            times.add(typical, prior * 2.0 / 3.0);
+            times.add(typical * 2.0, prior / 3.0);
         }
         let time = (times.total > 0.0).then(|| Seconds {
             p50: times.quantile(0.5) + cold_start.as_secs_f64(),
