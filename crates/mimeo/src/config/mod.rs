@@ -6,6 +6,7 @@
 mod blobs;
 pub mod check;
 mod reference;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
 pub use reference::reference;
+pub use requests::Requests;
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub shared: Shared,
     /// What is kept how long.
     pub cache: Cache,
+    /// The stories of requests: what was considered, what was tried, what it cost.
+    pub requests: Requests,
     /// The template renderer.
     pub render: Render,
     /// Provider records of your own.

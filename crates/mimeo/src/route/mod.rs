@@ -4,6 +4,7 @@
 //! is a template. Choosing is a pure function of the request, the catalogue and the clock; each
 //! candidate that is dropped keeps its reason.
 
+mod considered;
 pub mod listing;
 
 use std::collections::BTreeMap;
@@ -74,18 +75,6 @@ impl Candidate {
             Maker::Template => TEMPLATE,
         }
     }
-
-    /// What becomes of a request that its model cannot serve to the letter, in brackets; nothing if it can.
-    fn mapped(&self) -> String {
-        let Some(Target { size, format }) = self.target else { return String::new() };
-        let size = size.map(|(width, height)| {
-            let own =
-                if self.request.size == Size::Auto { "its own size".to_owned() } else { self.request.size.to_string() };
-            format!("{width}x{height}, of {own}")
-        });
-        let wanted: Vec<String> = size.into_iter().chain(format.map(|format| format.to_string())).collect();
-        format!(" (pictures are brought to {})", wanted.join(", and to "))
-    }
 }
 
 /// Why a candidate was dropped.
@@ -124,17 +113,6 @@ impl Plan {
     /// What the pictures are to be brought to, whoever makes them.
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
-    }
-
-    /// One line per candidate.
-    pub fn explain(&self) -> Vec<String> {
-        let kept = self.candidates.iter().enumerate().map(|(index, candidate)| {
-            let renamed = candidate.renamed_from.as_ref();
-            let renamed = renamed.map(|old| format!(" (in place of {old})")).unwrap_or_default();
-            format!("{}. {}{renamed}{}", index + 1, candidate.name, candidate.mapped())
-        });
-        let dropped = self.dropped.iter().map(|(name, reason)| format!("dropped {name}: {reason}"));
-        kept.chain(dropped).collect()
     }
 }
 
