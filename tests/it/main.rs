@@ -33,6 +33,7 @@ mod overload;
 mod proxy;
 mod reconcile;
 mod replicas;
+mod requests;
 mod retention;
 mod routes;
 mod sdk;

@@ -6,6 +6,7 @@
 mod blobs;
 pub mod check;
 mod reference;
+mod requests;
 mod route;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
 pub use reference::reference;
+pub use requests::Requests;
 pub use route::{Choice, Hours, Objective, Role, Route, RouteCache, Shadow, Weights};
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
@@ -36,6 +38,8 @@ pub struct Config {
     pub shared: Shared,
     /// What is kept how long.
     pub cache: Cache,
+    /// The stories of requests: what was considered, what was tried, what it cost.
+    pub requests: Requests,
     /// The template renderer.
     pub render: Render,
     /// Provider records of your own.

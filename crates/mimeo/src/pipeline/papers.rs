@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Order;
+use super::notes::Notes;
+use super::stories::Stories;
 use crate::cache::Cache;
 use crate::config::{Route, RouteCache};
 use crate::domain::request::Decimal;
@@ -90,6 +92,7 @@ impl Papers {
         cache: &Cache,
         provider: &std::sync::Arc<Provider>,
         model: &std::sync::Arc<Model>,
+        stories: &Stories,
     ) -> Order {
         let subject = &job.attempt.subject;
         let request = self.outline.request();
@@ -139,7 +142,8 @@ impl Papers {
             ..Route::default()
         };
         let plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
-        Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key }
+        let notes = std::sync::Arc::new(Notes::of(stories, &call, job.attempt.created_ms));
+        Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key, notes }
     }
 }
 

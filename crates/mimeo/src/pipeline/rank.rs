@@ -25,12 +25,12 @@ struct Sight {
 }
 
 impl Pipeline {
-    /// The candidates of an order for `count` pictures in the order in which they are tried, and what was thought of all
-    /// of them.
+    /// The candidates of an order for `count` pictures in the order in which they are tried. What was thought of all of
+    /// them is noted.
     ///
     /// # Errors
     /// None may be asked.
-    pub(super) fn rank<'a>(&self, order: &'a Order, count: u32) -> Result<(Vec<&'a Candidate>, Vec<Considered>)> {
+    pub(super) fn rank<'a>(&self, order: &'a Order, count: u32) -> Result<Vec<&'a Candidate>> {
         let plan = &order.plan;
         let settings = &plan.settings;
         let sights: Vec<Sight> =
@@ -74,10 +74,12 @@ impl Pipeline {
             .map(|((candidate, sight), chosen)| shown(candidate, &sight, chosen))
             .collect();
         considered.sort_by_key(|one| one.rank.unwrap_or(u32::MAX));
-        if ranked.is_empty() {
-            return Err(nobody(&plan.route, &considered));
+        let nobody = ranked.is_empty().then(|| nobody(&plan.route, &considered));
+        order.notes.ranked(plan, considered);
+        match nobody {
+            Some(error) => Err(error),
+            None => Ok(ranked.into_iter().map(|(_, candidate)| candidate).collect()),
         }
-        Ok((ranked.into_iter().map(|(_, candidate)| candidate).collect(), considered))
     }
 
     /// Learns how long a call for `n` pictures took and what it cost, or that it failed.
@@ -150,7 +152,7 @@ fn shown(candidate: &Candidate, sight: &Sight, chosen: Chosen) -> Considered {
         rank: chosen.rank.and_then(|rank| u32::try_from(rank + 1).ok()),
         verdict: chosen.verdict,
         reason: chosen.reason,
-        notes: Vec::new(),
+        notes: candidate.notes(),
         expected: sight.price,
         bound: sight.bound,
         seconds: sight.time,

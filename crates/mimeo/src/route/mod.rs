@@ -7,6 +7,7 @@
 //! dropped keeps its reason.
 
 pub mod choose;
+mod considered;
 pub mod listing;
 pub mod performance;
 mod template;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
-use crate::domain::{Call, ImageRequest, Operation, Size, Target};
+use crate::domain::{Call, ImageRequest, Operation, Target};
 use crate::error::{Error, Kind, Result};
 use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
 use crate::render::Renderer;
@@ -118,18 +119,6 @@ impl Candidate {
             Maker::Template => TEMPLATE,
         }
     }
-
-    /// What becomes of a request that its model cannot serve to the letter, in brackets; nothing if it can.
-    fn mapped(&self) -> String {
-        let Some(Target { size, format }) = self.target else { return String::new() };
-        let size = size.map(|(width, height)| {
-            let own =
-                if self.request.size == Size::Auto { "its own size".to_owned() } else { self.request.size.to_string() };
-            format!("{width}x{height}, of {own}")
-        });
-        let wanted: Vec<String> = size.into_iter().chain(format.map(|format| format.to_string())).collect();
-        format!(" (pictures are brought to {})", wanted.join(", and to "))
-    }
 }
 
 /// Why a candidate was dropped.
@@ -198,6 +187,22 @@ impl Plan {
         Some((f64::from(*points), category))
     }
 
+    /// What the route looks for, in a few words; `None` if candidates are tried as they are listed.
+    pub fn objective(&self) -> Option<String> {
+        let floor = self.floor().map(|(points, _)| format!(", of at least {points:.0} points")).unwrap_or_default();
+        let what = match self.settings.objective {
+            config::Objective::Order if floor.is_empty() => return None,
+            config::Objective::Order => "as listed".to_owned(),
+            config::Objective::Cost => "cheapest".to_owned(),
+            config::Objective::Latency => "fastest".to_owned(),
+            config::Objective::Quality => "best".to_owned(),
+            config::Objective::Weights(config::Weights { usd_per_second, usd_per_point }) => {
+                format!("least of price, ${usd_per_second} a second and ${usd_per_point} a point")
+            }
+        };
+        Some(what + &floor)
+    }
+
     /// True if the best there are will do where none is good enough: nobody has asked for this very floor.
     pub fn is_floor_soft(&self) -> bool {
         self.built_in.is_some()
@@ -206,17 +211,6 @@ impl Plan {
     /// What the pictures are to be brought to, whoever makes them.
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
-    }
-
-    /// One line per candidate.
-    pub fn explain(&self) -> Vec<String> {
-        let kept = self.candidates.iter().enumerate().map(|(index, candidate)| {
-            let renamed = candidate.renamed_from.as_ref();
-            let renamed = renamed.map(|old| format!(" (in place of {old})")).unwrap_or_default();
-            format!("{}. {}{renamed}{}", index + 1, candidate.name, candidate.mapped())
-        });
-        let dropped = self.dropped.iter().map(|(name, reason)| format!("dropped {name}: {reason}"));
-        kept.chain(dropped).collect()
     }
 }
 
