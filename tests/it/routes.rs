@@ -241,3 +241,20 @@ async fn faults_are_told() {
         assert!(err.contains(told), "{text}: {err}");
     }
 }
+
+/// Whom a route would ask, and why not the others, without asking anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_listed_and_shown() {
+    let world = World::with(&format!("[routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\n")).await;
+    let (code, out, err) = world.run(&["routes", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["sound", "draft", "hero", "premium", "standard", "thumbnail", "auto"]);
+    assert_eq!(listed[0]["candidates"], json!(["sandbox/standard", "sandbox/premium", "sandbox/draft"]));
+    let (code, out, _) = world.run(&["routes", "show", "sound"]);
+    assert!(code == 0 && out.contains("cheapest, of at least 50 points") && out.contains("rated 35 of 100"), "{out}");
+    let (code, _, err) = world.run(&["routes", "show", "sounds"]);
+    assert!(code == 1 && err.contains("did you mean sound?"), "{err}");
+    assert!(world.book().await.is_empty());
+}

@@ -87,3 +87,35 @@ pub struct Call {
     /// Fields that are not part of the API; allowed only if the model's record passes them through.
     pub unknown: BTreeMap<String, Value>,
 }
+
+impl Call {
+    /// A call for one picture, with nothing special about it.
+    pub fn new(id: RequestId, caller: Caller, request: ImageRequest) -> Call {
+        Call {
+            id,
+            caller,
+            model: None,
+            request,
+            n: 1,
+            cache: CachePolicy::default(),
+            stream: None,
+            deadline: None,
+            max_spend: None,
+            purpose: None,
+            quality_tier: None,
+            category: None,
+            user: None,
+            metadata: BTreeMap::new(),
+            retry_unknown: false,
+            explain: false,
+            unknown: BTreeMap::new(),
+        }
+    }
+}
+
+impl Caller {
+    /// Whoever sits at this machine.
+    pub fn local() -> Caller {
+        Caller { tenant: "default".to_owned(), key: "local".to_owned(), pool: None }
+    }
+}

@@ -13,6 +13,7 @@ mod providers;
 mod reconcile;
 mod render;
 mod requests;
+mod routes;
 mod serve;
 mod table;
 
@@ -53,6 +54,8 @@ enum Command {
     Requests(requests::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
+    /// Routes, and whom they would ask
+    Routes(routes::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
     /// What is stored, and purging it
@@ -172,6 +175,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Requests(arguments) => requests::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
+        Command::Routes(arguments) => routes::run(arguments, environment),
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),

@@ -10,6 +10,7 @@ pub mod choose;
 mod considered;
 pub mod listing;
 pub mod performance;
+pub mod rank;
 mod template;
 mod virtuals;
 
@@ -414,6 +415,12 @@ impl Routes {
         let request = ImageRequest { operation: Operation::Generate, template, ..call.request.clone() };
         let model = call.model.clone().or_else(|| Some(wanted.id.clone()));
         Some(Call { model, request, ..call.clone() })
+    }
+
+    /// The names of all routes: those that are configured, then those that are there without being so.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let built_in = self.virtuals.keys().copied().chain((!self.routes.contains_key(AUTO)).then_some(AUTO));
+        (self.routes.keys().map(String::as_str).collect(), built_in.collect())
     }
 
     /// What the operator should know although it is not wrong: models about to retire.

@@ -172,6 +172,14 @@ impl Finding<'_, '_, '_> {
         for quality in model.p50_s.keys().filter(|quality| !quality.is_empty() && !knows(quality)) {
             self.add("p50_s", format!("p50_s: \"{quality}\" is none of its qualities"));
         }
+        for (quality, points) in &model.rating {
+            if !quality.is_empty() && !knows(quality) {
+                self.add("rating", format!("rating: \"{quality}\" is none of its qualities"));
+            }
+            if *points > 100 {
+                self.add("rating", format!("rating = {points}: quality is counted from 0 to 100"));
+            }
+        }
         let default = |field: &str| model.default_text(field);
         if let Some(quality) = default("quality").filter(|quality| !knows(quality)) {
             self.add("defaults.quality", format!("the default \"{quality}\" is none of its qualities"));
