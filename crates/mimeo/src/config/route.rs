@@ -16,7 +16,7 @@ use crate::domain::Usd;
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// `provider/model` or `provider/model@quality`, or a table `{ model = "…", … }` that says more about it, see
-    /// below. The next one is tried when one is down, throttled or out of quota, and certainly has not billed.
+    /// docs/routes.md. The next one is tried when one is down, throttled or out of quota, and certainly has not billed.
     pub candidates: Vec<Choice>,
     /// In which order candidates are tried: as they are listed (`order`), the cheapest first (`cost`), the fastest
     /// (`latency`), the best (`quality`), or by what time and quality are worth (`{ weights = { usd_per_second =
