@@ -7,7 +7,7 @@
 //! ④ route     who can make it, in which order         route
 //! ⑤ reserve   set the money aside                     ledger
 //! ⑥ attempt   intent, then the paid call              attempt
-//! ⑦ admit     are these bytes that picture?           media
+//! ⑦ admit     are these bytes that picture?           media, and how it looks: pipeline::inspect
 //! ⑧ store     blob, row, entry, settlement            store
 //! ⑨ answer    everybody on board gets it              domain::Answer
 //! ```
@@ -19,10 +19,13 @@
 
 mod again;
 mod copies;
+mod feedback;
+mod inspect;
 mod kept;
 mod laps;
 mod make;
 mod papers;
+mod purse;
 mod render;
 mod resume;
 
@@ -38,20 +41,25 @@ pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
 use crate::domain::{
-    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
+    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
+use crate::media::inspect::Habits;
+use crate::quality::{Judge, Opinions};
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::{Plan, Routes};
 use crate::shared::{Hint, Shared};
+pub use crate::store::FeedbackKind;
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+pub use feedback::{Remark, Told, Topic};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
+use purse::Purse;
 
 /// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
 type Landing = Result<Arc<Landed>, Arc<Error>>;
@@ -63,10 +71,14 @@ struct Landed {
     pool: Vec<Delivered>,
     /// Pictures made now.
     made: Vec<Delivered>,
+    /// Pictures that were made, paid for, and are not given out, because they failed their checks.
+    failed: Vec<Delivered>,
     /// True if another process made them, and this one waited.
     is_joined: bool,
     /// What the caller should know all the same.
     warnings: Vec<String>,
+    /// What was found in the pictures that were made: for everybody who gets them.
+    notes: Vec<String>,
     /// What was tried, for `explain`.
     trail: Vec<String>,
     /// Milliseconds per phase of the call that took longest.
@@ -87,7 +99,16 @@ enum Making {
 impl Landed {
     /// Pictures that were there.
     fn of(pool: Vec<Delivered>) -> Landed {
-        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), trail: Vec::new(), laps: Vec::new() }
+        Landed {
+            pool,
+            made: Vec::new(),
+            failed: Vec::new(),
+            is_joined: false,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            trail: Vec::new(),
+            laps: Vec::new(),
+        }
     }
 }
 
@@ -113,6 +134,13 @@ pub struct Pipeline {
     tracker: TaskTracker,
     clock: Clock,
     lifetimes: Lifetimes,
+    /// Whether pictures that were paid for are looked at.
+    is_inspecting: bool,
+    /// What providers' pictures have in common that they should not.
+    habits: Habits,
+    /// What is believed of candidates.
+    opinions: Opinions,
+    judge: Option<Judge>,
     /// Cancelled when jobs are left to other processes.
     leaving: CancellationToken,
 }
@@ -151,6 +179,12 @@ pub struct Parts {
     pub lifetimes: Lifetimes,
     /// The address under which providers may call back, if there is one.
     pub public_url: Option<String>,
+    /// Whether pictures that were paid for are looked at.
+    pub is_inspecting: bool,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
+    /// Who judges pictures, if anybody does.
+    pub judge: Option<Judge>,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -165,7 +199,8 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, public_url } = parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, .. } = parts;
+        let Parts { lifetimes, public_url, is_inspecting, opinions, judge, .. } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -188,6 +223,10 @@ impl Pipeline {
             tracker,
             clock,
             lifetimes,
+            is_inspecting,
+            habits: Habits::default(),
+            opinions,
+            judge,
             leaving: CancellationToken::new(),
         }
     }
@@ -270,7 +309,8 @@ impl Pipeline {
             joined = true;
             let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
             if order.hand.lacking(all.len()) == 0 {
-                let landed = Landed { trail: landed.trail.clone(), ..Landed::of(all) };
+                let (trail, notes) = (landed.trail.clone(), landed.notes.clone());
+                let landed = Landed { trail, notes, ..Landed::of(all) };
                 return Ok(self.answer(&order, Source::Join, &landed, laps));
             }
         }
@@ -359,7 +399,7 @@ impl Pipeline {
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
     fn answer(&self, order: &Order, source: Source, landed: &Landed, laps: Laps) -> Answer {
-        let Landed { pool, made, trail, warnings, .. } = landed;
+        let Landed { pool, made, failed, trail, warnings, notes, .. } = landed;
         let call = &order.call;
         let pictures = order.hand.deal(pool, made);
         let is_new =
@@ -370,8 +410,8 @@ impl Pipeline {
             self.ledger.saved(call, &order.plan.route, layer.name(), &old);
             self.cache.used(order.key, &old);
         }
-        // Everything that was made for this request is its cost, also what its hand did not need.
-        let cost = total(made);
+        // Everything that was made for this request is its cost, also what its hand did not need or was not given out.
+        let cost = total(made.iter().chain(failed));
         let saved = old.iter().filter_map(|picture| picture.cost.known()).sum();
         let usage = pictures.iter().filter_map(|picture| picture.usage).reduce(Usage::plus);
         // A leader whose pictures were there after all, because another flight had just landed.
@@ -401,7 +441,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: warnings.clone(),
+            warnings: warnings.iter().chain(notes).cloned().collect(),
             explain,
             timings: laps.done(),
             pictures,
@@ -511,8 +551,8 @@ fn called_off() -> Error {
     Error::new(Kind::Cancelled, "It was cancelled, and nothing was billed for it.")
 }
 
-fn total(pictures: &[Delivered]) -> Price {
-    pictures.iter().fold(Price::FREE, |sum, picture| match (sum, picture.cost) {
+fn total<'a>(pictures: impl IntoIterator<Item = &'a Delivered>) -> Price {
+    pictures.into_iter().fold(Price::FREE, |sum, picture| match (sum, picture.cost) {
         (Price::Known(sum), Price::Known(cost)) => Price::Known(sum + cost),
         _ => Price::Unknown,
     })
@@ -534,51 +574,4 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// What is left to spend of a request's own limit.
-#[derive(Debug)]
-struct Purse {
-    limit: Option<Usd>,
-    spent: Usd,
-}
-
-impl Purse {
-    fn new(limit: Option<Usd>) -> Self {
-        Purse { limit, spent: Usd::ZERO }
-    }
-
-    /// Takes the most that a call may cost out of the limit.
-    fn take(&mut self, price: Price) -> Result<()> {
-        let Some(limit) = self.limit else { return Ok(()) };
-        let Price::Known(price) = price else {
-            return Err(Error::new(Kind::OverBudget, "Nobody knows what this costs, and max_spend_usd is set.")
-                .code("price_unknown")
-                .param("max_spend_usd"));
-        };
-        if self.spent + price > limit {
-            return Err(Error::new(
-                Kind::OverBudget,
-                format!(
-                    "This may cost up to ${price}{}, and max_spend_usd is {limit}. Nothing more was sent.",
-                    if self.spent.is_zero() { String::new() } else { format!(" on top of ${}", self.spent) }
-                ),
-            )
-            .code("max_spend_exceeded")
-            .param("max_spend_usd"));
-        }
-        self.spent += price;
-        Ok(())
-    }
-
-    /// Puts back what was taken for a call that cost nothing.
-    fn put_back(&mut self, price: Price) {
-        self.settle(price, Price::FREE);
-    }
-
-    /// Puts what a call did cost in the place of what was taken for it.
-    fn settle(&mut self, price: Price, cost: Price) {
-        let taken = price.known().unwrap_or(Usd::ZERO);
-        self.spent += cost.known().unwrap_or(taken) - taken;
-    }
 }

@@ -5,6 +5,7 @@
 
 mod blobs;
 pub mod check;
+mod quality;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use quality::{Judge, OnFail, Quality, RouteQuality};
 pub use reference::reference;
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
@@ -36,6 +38,8 @@ pub struct Config {
     pub cache: Cache,
     /// The template renderer.
     pub render: Render,
+    /// Checks of pictures, and what is made of what people say of them.
+    pub quality: Quality,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
@@ -260,6 +264,8 @@ pub struct Route {
     /// True lets a repeated request be paid again although it was sent before and nobody knows what came
     /// of that. A request may say so for itself with `retry_unknown`.
     pub retry_unknown: bool,
+    /// What is looked for in pictures that were paid for, and what becomes of those that fail.
+    pub quality: RouteQuality,
     /// The most that may be spent through this route.
     pub budget: Budgets,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Order;
 use crate::cache::Cache;
-use crate::config::RouteCache;
+use crate::config::{RouteCache, RouteQuality};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -36,6 +36,9 @@ pub(super) struct Papers {
     partials: Option<u8>,
     /// How many pictures the request was for. What one call makes of that may be less.
     wanted: u32,
+    /// What the pictures show, if somebody said.
+    #[serde(default)]
+    category: Option<String>,
 }
 
 /// A fitted request as its price and its echo see it.
@@ -70,6 +73,7 @@ impl Papers {
             failover_on_refusal: order.plan.failover_on_refusal,
             partials: order.call.stream,
             wanted: order.call.n,
+            category: order.call.category.clone(),
         }
     }
 
@@ -124,7 +128,7 @@ impl Papers {
             max_spend: None,
             purpose: subject.purpose.clone(),
             quality_tier: None,
-            category: None,
+            category: self.category,
             user: None,
             metadata: BTreeMap::new(),
             retry_unknown: false,
@@ -135,6 +139,8 @@ impl Papers {
             candidates: vec![candidate],
             dropped: Vec::new(),
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },
+            // Whoever asked is gone: what fails is told of, and nothing more is paid.
+            quality: RouteQuality::default(),
             failover_on_refusal: self.failover_on_refusal,
             retry_unknown: false,
             route: subject.route.clone(),

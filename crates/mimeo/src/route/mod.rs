@@ -112,6 +112,8 @@ pub struct Plan {
     pub dropped: Vec<(String, DropReason)>,
     /// How the route uses the cache.
     pub cache: config::RouteCache,
+    /// What is looked for in its pictures.
+    pub quality: config::RouteQuality,
     /// Try the next candidate also after a refusal.
     pub failover_on_refusal: bool,
     /// Pay again although nobody knows what came of the same request before.
@@ -224,6 +226,7 @@ impl Routes {
             candidates,
             dropped,
             cache: settings.cache,
+            quality: settings.quality,
             failover_on_refusal: settings.failover_on_refusal,
             retry_unknown: settings.retry_unknown || call.retry_unknown,
             route,
@@ -325,6 +328,7 @@ impl Routes {
             candidates: vec![candidate],
             dropped: Vec::new(),
             cache: config::RouteCache::default(),
+            quality: config::RouteQuality::default(),
             failover_on_refusal: false,
             retry_unknown: false,
             route,
