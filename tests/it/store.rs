@@ -9,6 +9,7 @@ mod attempts;
 mod bound;
 mod budgets;
 mod entries;
+mod feedback;
 mod flights;
 mod jobs;
 mod ledger;
