@@ -23,6 +23,7 @@ mod conformance;
 mod crash;
 mod delivery;
 mod engines;
+mod feedback;
 mod front_door;
 mod hostile;
 mod idempotency;

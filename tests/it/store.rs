@@ -9,6 +9,7 @@ mod attempts;
 mod bound;
 mod budgets;
 mod entries;
+mod feedback;
 mod flights;
 mod jobs;
 mod ledger;
@@ -278,6 +279,8 @@ async fn picture(store: &Store, content: &str, attempt: Option<AttemptId>) -> Ne
         bytes: length,
         tenant: "acme".into(),
         attempt,
+        candidate: None,
+        category: None,
     }
 }
 

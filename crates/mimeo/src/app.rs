@@ -22,6 +22,7 @@ use crate::ledger::{Budgets, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
 use crate::providers::{Catalogue, RecordFault, Registry};
+use crate::quality::{Judge, Opinions};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
@@ -44,6 +45,8 @@ pub struct Blueprint {
     pub storage_url: Option<Secret>,
     /// Where the bytes of pictures are.
     pub blobs: BlobPlace,
+    /// Who judges pictures, if anybody does.
+    pub judge: Option<Judge>,
     /// All providers that are known, whether they are there or not.
     pub catalogue: Catalogue,
 }
@@ -95,6 +98,11 @@ impl Blueprint {
             faults.push(missing);
             None
         });
+        let judge = config.quality.judge.as_ref().map(|judge| Judge::new(judge, environment)).transpose();
+        let judge = judge.unwrap_or_else(|why| {
+            faults.push(fault(format!("quality: judge.{why}")));
+            None
+        });
         let blobs = config.blob_place(environment).map_err(|message| faults.push(fault(format!("blobs: {message}"))));
         if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
@@ -107,6 +115,7 @@ impl Blueprint {
                         keys,
                         storage_url,
                         blobs,
+                        judge,
                         catalogue,
                     });
                 }
@@ -163,6 +172,8 @@ pub struct App {
     pub pipeline: Arc<Pipeline>,
     /// Where everything lasts.
     pub store: Arc<Store>,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
     /// Settings.
     pub config: Config,
     keys: KeyRing,
@@ -179,7 +190,7 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, catalogue: _ } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, judge, catalogue: _ } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
@@ -192,6 +203,8 @@ impl App {
             refusals: Duration::from_secs(config.cache.refusal_ttl_s),
             replies: Duration::from_secs(config.server.idempotency_s),
         };
+        let half_life = Duration::from_secs(u64::from(config.quality.half_life_days) * 24 * 3600);
+        let opinions = Opinions::new(Arc::clone(&store), clock.clone(), half_life);
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),
             shared: shared.clone(),
@@ -204,10 +217,13 @@ impl App {
             lifetimes,
             requests: config.requests,
             public_url: config.server.public_url.clone(),
+            is_inspecting: config.quality.checks,
+            opinions: opinions.clone(),
+            judge,
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);
-        Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
+        Ok(App { pipeline, store, opinions, config, keys, shared, clock, paid_work, duties, stop })
     }
 
     /// Ends what dead processes left open, but for the jobs of theirs that are still made.
@@ -243,6 +259,7 @@ impl App {
             settings: self.config.cache.clone(),
             requests: self.config.requests,
             clock: self.clock.clone(),
+            opinions: self.opinions.clone(),
         };
         duties.begin(&self.duties, &self.stop).await
     }

@@ -11,11 +11,14 @@ use crate::cache::{Cache, Retention};
 use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::pipeline::Pipeline;
+use crate::quality::Opinions;
 use crate::shared::Shared;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
 const PURGES: Duration = Duration::from_millis(500);
+/// How soon feedback that another process was given is known here.
+const FEEDBACK: Duration = Duration::from_secs(5);
 /// How often expired pictures are removed from the disk.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often room is made, where what is stored is bounded.
@@ -45,6 +48,8 @@ pub struct Duties {
     pub requests: config::Requests,
     /// Time.
     pub clock: Clock,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
 }
 
 impl Duties {
@@ -54,6 +59,15 @@ impl Duties {
     /// The store fails.
     pub async fn begin(self, tasks: &TaskTracker, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut known = self.store.purge_epoch().await?;
+        self.opinions.refresh().await?;
+        let (opinions, stopped) = (self.opinions.clone(), stop.clone());
+        tasks.spawn(async move {
+            while pause(&stopped, FEEDBACK).await {
+                if let Err(error) = opinions.refresh().await {
+                    tracing::warn!(%error, "what other processes were told of pictures could not be read");
+                }
+            }
+        });
         let (duties, stopped) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, PURGES).await {

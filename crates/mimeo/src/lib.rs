@@ -11,6 +11,7 @@
 //! | [`route`] | which candidates can make it, in which order, and why |
 //! | [`ledger`] | reserve, settle, release, suspend; budgets |
 //! | [`attempt`] | one paid call, with its state written before the first byte leaves |
+//! | [`quality`] | how good a candidate's pictures are, as far as anybody has said so |
 //! | [`providers`], [`pricing`] | the catalogue, the wire shapes, what a call costs |
 //! | [`render`] | pictures made here, from templates |
 //! | [`media`] | what bytes are: sniffed, bounded, checked |
@@ -31,6 +32,7 @@ pub mod flight;
 pub mod route;
 pub mod ledger;
 pub mod attempt;
+pub mod quality;
 pub mod render;
 pub mod store;
 pub mod shared;

@@ -7,7 +7,7 @@
 //! ④ route     who can make it, in which order         route
 //! ⑤ reserve   set the money aside                     ledger
 //! ⑥ attempt   intent, then the paid call              attempt
-//! ⑦ admit     are these bytes that picture?           media
+//! ⑦ admit     are these bytes that picture?           media, and how it looks: pipeline::inspect
 //! ⑧ store     blob, row, entry, settlement            store
 //! ⑨ answer    everybody on board gets it              domain::Answer
 //! ```
@@ -19,6 +19,8 @@
 
 mod again;
 mod copies;
+mod feedback;
+mod inspect;
 mod kept;
 mod laps;
 mod make;
@@ -50,13 +52,17 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
+use crate::media::inspect::Habits;
+use crate::quality::{Judge, Opinions};
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::performance::Performance;
 use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
+pub use crate::store::FeedbackKind;
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+pub use feedback::{Remark, Told, Topic};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
 use notes::{Notes, Telling};
@@ -79,10 +85,14 @@ struct Landed {
     pool: Vec<Delivered>,
     /// Pictures made now.
     made: Vec<Delivered>,
+    /// Pictures that were made, paid for, and are not given out, because they failed their checks.
+    failed: Vec<Delivered>,
     /// True if another process made them, and this one waited.
     is_joined: bool,
     /// What the caller should know all the same.
     warnings: Vec<String>,
+    /// What was found in the pictures that were made: for everybody who gets them.
+    findings: Vec<String>,
     /// Milliseconds per phase of the call that took longest.
     laps: Vec<(&'static str, f64)>,
 }
@@ -101,7 +111,15 @@ enum Making {
 impl Landed {
     /// Pictures that were there.
     fn of(pool: Vec<Delivered>) -> Landed {
-        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), laps: Vec::new() }
+        Landed {
+            pool,
+            made: Vec::new(),
+            failed: Vec::new(),
+            is_joined: false,
+            warnings: Vec::new(),
+            findings: Vec::new(),
+            laps: Vec::new(),
+        }
     }
 }
 
@@ -130,6 +148,13 @@ pub struct Pipeline {
     clock: Clock,
     lifetimes: Lifetimes,
     stories: Stories,
+    /// Whether pictures that were paid for are looked at.
+    is_inspecting: bool,
+    /// What providers' pictures have in common that they should not.
+    habits: Habits,
+    /// What is believed of candidates.
+    opinions: Opinions,
+    judge: Option<Judge>,
     /// Cancelled when jobs are left to other processes.
     leaving: CancellationToken,
 }
@@ -170,6 +195,12 @@ pub struct Parts {
     pub requests: config::Requests,
     /// The address under which providers may call back, if there is one.
     pub public_url: Option<String>,
+    /// Whether pictures that were paid for are looked at.
+    pub is_inspecting: bool,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
+    /// Who judges pictures, if anybody does.
+    pub judge: Option<Judge>,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -185,8 +216,8 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, requests, public_url } =
-            parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, .. } = parts;
+        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, .. } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -211,6 +242,10 @@ impl Pipeline {
             tracker,
             clock,
             lifetimes,
+            is_inspecting,
+            habits: Habits::default(),
+            opinions,
+            judge,
             leaving: CancellationToken::new(),
         }
     }
@@ -304,7 +339,8 @@ impl Pipeline {
             joined = true;
             let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
             if order.hand.lacking(all.len()) == 0 {
-                return Ok(self.answer(&order, Source::Join, &Landed::of(all), laps));
+                let landed = Landed { findings: landed.findings.clone(), ..Landed::of(all) };
+                return Ok(self.answer(&order, Source::Join, &landed, laps));
             }
         }
     }
@@ -397,7 +433,7 @@ impl Pipeline {
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
     fn answer(&self, order: &Order, source: Source, landed: &Landed, laps: Laps) -> Answer {
-        let Landed { pool, made, warnings, .. } = landed;
+        let Landed { pool, made, failed, warnings, findings, .. } = landed;
         let call = &order.call;
         let pictures = order.hand.deal(pool, made);
         let is_new =
@@ -408,8 +444,8 @@ impl Pipeline {
             self.ledger.saved(call, &order.plan.route, layer.name(), &old);
             self.cache.used(order.key, &old);
         }
-        // Everything that was made for this request is its cost, also what its hand did not need.
-        let cost = total(made);
+        // Everything that was made for this request is its cost, also what its hand did not need or was not given out.
+        let cost = total(made.iter().chain(failed));
         let saved = old.iter().filter_map(|picture| picture.cost.known()).sum();
         let usage = pictures.iter().filter_map(|picture| picture.usage).reduce(Usage::plus);
         // A leader whose pictures were there after all, because another flight had just landed.
@@ -433,7 +469,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: order.plan.warnings.iter().chain(warnings).cloned().collect(),
+            warnings: order.plan.warnings.iter().chain(warnings).chain(findings).cloned().collect(),
             explain: Vec::new(),
             story: None,
             timings: laps.done(),
@@ -545,8 +581,8 @@ fn called_off() -> Error {
     Error::new(Kind::Cancelled, "It was cancelled, and nothing was billed for it.")
 }
 
-fn total(pictures: &[Delivered]) -> Price {
-    pictures.iter().map(|picture| picture.cost).fold(Price::FREE, Price::plus)
+fn total<'a>(pictures: impl IntoIterator<Item = &'a Delivered>) -> Price {
+    pictures.into_iter().map(|picture| picture.cost).fold(Price::FREE, Price::plus)
 }
 
 fn too_late(deadline: Duration) -> Error {

@@ -20,7 +20,7 @@ use super::webhook::{Delivery, Unverified, Verifier};
 use super::{comfy, exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
-use crate::net::Clients;
+use crate::net::{Clients, guard};
 use crate::secret::Secret;
 use crate::settings::Limits;
 
@@ -170,6 +170,11 @@ impl Provider {
             Some(model) => self.serving(model, name),
             None => self.open_model(name),
         }
+    }
+
+    /// True if it runs on this machine or in its network.
+    pub fn is_near(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| !guard::leads_out(base))
     }
 
     /// The models that the record or the configuration names, those that are gone included.

@@ -6,10 +6,12 @@ mod budgets;
 mod cache;
 mod check;
 mod demo;
+mod feedback;
 mod generate;
 mod keys;
 mod ledger;
 mod providers;
+mod quality;
 mod reconcile;
 mod render;
 mod requests;
@@ -58,6 +60,10 @@ enum Command {
     Routes(routes::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
+    /// What people say of pictures
+    Feedback(feedback::Arguments),
+    /// How good the pictures of each candidate are believed to be
+    Quality(quality::Arguments),
     /// What is stored, and purging it
     Cache(cache::Arguments),
     /// Keys that callers authenticate with
@@ -177,6 +183,8 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Providers(arguments) => providers::run(arguments, environment),
         Command::Routes(arguments) => routes::run(arguments, environment),
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
+        Command::Feedback(arguments) => feedback::run(arguments, environment).await,
+        Command::Quality(arguments) => quality::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
         Command::Sandbox(arguments) if arguments.list => {

@@ -182,6 +182,7 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if config.storage.lease_s.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
         fault("storage", None, "lease_s must be between 1 and 3600".into());
     }
+    super::quality::check(&config.quality, |message| fault("quality", None, message));
     let mut seen = std::collections::BTreeMap::new();
     for (name, key) in &config.keys {
         if let Some(other) = seen.insert(key.hash.as_str(), name) {

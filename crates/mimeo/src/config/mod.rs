@@ -5,6 +5,7 @@
 
 mod blobs;
 pub mod check;
+mod quality;
 mod reference;
 mod requests;
 mod route;
@@ -20,6 +21,7 @@ pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use quality::{Judge, OnFail, Quality, RouteQuality};
 pub use reference::reference;
 pub use requests::Requests;
 pub use route::{Choice, Hours, Objective, Role, Route, RouteCache, Shadow, Weights};
@@ -42,6 +44,8 @@ pub struct Config {
     pub requests: Requests,
     /// The template renderer.
     pub render: Render,
+    /// Checks of pictures, and what is made of what people say of them.
+    pub quality: Quality,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment

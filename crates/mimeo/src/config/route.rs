@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Budgets;
+use super::{Budgets, RouteQuality};
 use crate::domain::Usd;
 
 /// A virtual model: candidates, and how one of them is chosen.
@@ -49,6 +49,8 @@ pub struct Route {
     /// True lets a repeated request be paid again although it was sent before and nobody knows what came
     /// of that. A request may say so for itself with `retry_unknown`.
     pub retry_unknown: bool,
+    /// What is looked for in pictures that were paid for, and what becomes of those that fail.
+    pub quality: RouteQuality,
     /// The most that may be spent through this route.
     pub budget: Budgets,
 }

@@ -5,13 +5,16 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::again::Askable;
+use super::inspect::{Seen, rejected};
 use super::papers::Papers;
 use super::purse::Purse;
+use super::rank::known_as;
 use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, total};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
+use crate::config::OnFail;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress, Usd};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
@@ -36,7 +39,7 @@ pub(super) struct Account<'a> {
 /// How one paid call ended.
 pub(super) enum Called {
     /// With pictures.
-    Pictures(Vec<Delivered>),
+    Pictures(Seen),
     /// With a fault, and what the caller is told of it.
     Fault(Fault, Error),
     /// It was not made, because another process is making, or has made, the same picture.
@@ -49,6 +52,10 @@ pub(super) enum Called {
 #[derive(Default)]
 struct Asked {
     pictures: Vec<Delivered>,
+    /// Those that failed a check, and are not wanted.
+    failed: Vec<Delivered>,
+    /// What was found in all of them.
+    findings: Vec<String>,
     /// The fault that matters most, if any call failed: whether others may be tried, and what is said.
     fault: Option<(bool, Error)>,
     needless: Option<Making>,
@@ -60,6 +67,9 @@ struct Progressing<'a> {
     purse: Purse,
     laps: Laps,
     warnings: Vec<String>,
+    /// Pictures that were paid for and failed a check, and what was found.
+    failed: Vec<Delivered>,
+    findings: Vec<String>,
     /// The last entry of the key that was seen when it was looked up.
     seen: i64,
 }
@@ -72,7 +82,15 @@ impl Pipeline {
         let ranked = self.rank(order, count)?;
         let askable = self.askable(order, ranked);
         let purse = Purse::new(order.call.max_spend);
-        let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
+        let mut so_far = Progressing {
+            lead,
+            purse,
+            laps: Laps::new(),
+            warnings: Vec::new(),
+            failed: Vec::new(),
+            findings: Vec::new(),
+            seen: pool.last,
+        };
         let mut last = None;
         // ④
         for (index, (candidate, _)) in askable.iter().enumerate() {
@@ -90,22 +108,35 @@ impl Pipeline {
                         order.notes.rests(&candidate.name, "throttled", why);
                         continue;
                     }
-                    self.ask(order, source, missing, &mut so_far).await?
+                    match self.ask(order, source, missing, &mut so_far).await {
+                        // What there is, with its faults, is better than nothing.
+                        Err(_) if !so_far.failed.is_empty() => break,
+                        asked => asked?,
+                    }
                 }
             };
             made.extend(asked.pictures);
-            if let Some(needless) = asked.needless {
-                return Ok(needless);
+            so_far.findings.extend(asked.findings);
+            let is_to_be_made_again = !asked.failed.is_empty() && order.plan.settings.quality.on_fail == OnFail::Next;
+            so_far.failed.extend(asked.failed);
+            match asked.needless {
+                Some(needless) if so_far.failed.is_empty() => return Ok(needless),
+                Some(_) => break,
+                None => {}
             }
             let Some((may_go_on, error)) = asked.fault else {
-                let Progressing { laps, warnings, .. } = so_far;
-                let (pool, laps) = (pool.pictures, laps.done());
-                return Ok(Making::Made(Landed { pool, made, is_joined: false, warnings, laps }));
+                if is_to_be_made_again {
+                    continue;
+                }
+                return so_far.land(order, count, pool, made);
             };
             last = Some(error);
             if !may_go_on {
                 break;
             }
+        }
+        if !so_far.failed.is_empty() {
+            return so_far.land(order, count, pool, made);
         }
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
     }
@@ -148,9 +179,11 @@ impl Pipeline {
                 }
             }
             let fault = match result? {
-                Called::Pictures(pictures) => {
-                    so_far.purse.settle(price, total(&pictures));
-                    asked.pictures.extend(pictures);
+                Called::Pictures(seen) => {
+                    so_far.purse.settle(price, total(seen.good.iter().chain(&seen.failed)));
+                    asked.pictures.extend(seen.good);
+                    asked.failed.extend(seen.failed);
+                    asked.findings.extend(seen.findings);
                     continue;
                 }
                 Called::Needless(making) => {
@@ -269,9 +302,14 @@ impl Pipeline {
                 failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
-                        let kept = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
+                        // Side by side: a look takes no longer than a disk, and what is paid is safe whatever is seen.
+                        let looking = self.findings(order, account, pictures.clone());
+                        let keeping = self.keep(order, account, &attempt, pictures, &generated, billed); // ⑧
+                        let (findings, kept) = tokio::join!(looking, keeping);
+                        let seen = self.sort(order, account, kept, findings).await;
+                        self.have_judged(order, account, &seen.good);
                         laps.lap("store");
-                        return Ok(Called::Pictures(kept));
+                        return Ok(Called::Pictures(seen));
                     }
                     Err(mut fault) => {
                         // Tokens or a cost in the answer are a bill, whatever the pictures are.
@@ -328,7 +366,8 @@ impl Pipeline {
             .map(|delivered| (BlobName::fresh(delivered.picture.digest), delivered))
             .collect();
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
-        finish.pictures = named.iter().filter_map(|(name, d)| row(order, d, *name, Some(attempt))).collect();
+        finish.pictures =
+            named.iter().filter_map(|(name, d)| row(order, account.candidate, d, *name, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
         let blobs = named.into_iter().map(|(name, delivered)| (name, delivered.picture.bytes.clone())).collect();
         failpoint!("store::before_blob");
@@ -395,6 +434,22 @@ impl Pipeline {
     }
 }
 
+impl Progressing<'_> {
+    /// What a generation came to, for `count` pictures that were lacking.
+    fn land(mut self, order: &Order, count: u32, pool: Pool, mut made: Vec<Delivered>) -> Result<Making> {
+        if order.plan.settings.quality.on_fail == OnFail::Next {
+            let lacking = (count as usize).saturating_sub(made.len()).min(self.failed.len());
+            made.extend(self.failed.drain(..lacking));
+        }
+        if made.is_empty() && !self.failed.is_empty() {
+            return Err(rejected(&self.failed, &self.findings));
+        }
+        let Progressing { laps, warnings, failed, findings, .. } = self;
+        let (pool, laps) = (pool.pictures, laps.done());
+        Ok(Making::Made(Landed { pool, made, failed, is_joined: false, warnings, findings, laps }))
+    }
+}
+
 impl Order {
     /// Unfinished pictures that are streamed per picture.
     pub(super) fn partials(&self) -> u8 {
@@ -428,6 +483,7 @@ impl Order {
 /// The row of a picture that is to be stored.
 pub(super) fn row(
     order: &Order,
+    candidate: &Candidate,
     delivered: &Delivered,
     name: BlobName,
     attempt: Option<&Attempt>,
@@ -452,6 +508,8 @@ pub(super) fn row(
         bytes: picture.bytes.len() as u64,
         tenant: order.call.caller.tenant.clone(),
         attempt: attempt.map(|attempt| attempt.id),
+        candidate: Some(known_as(candidate)),
+        category: order.call.category.clone(),
     })
 }
 

@@ -11,7 +11,7 @@ use super::Order;
 use super::notes::Notes;
 use super::stories::Stories;
 use crate::cache::Cache;
-use crate::config::{Route, RouteCache};
+use crate::config::{Route, RouteCache, RouteQuality};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -38,6 +38,9 @@ pub(super) struct Papers {
     partials: Option<u8>,
     /// How many pictures the request was for. What one call makes of that may be less.
     wanted: u32,
+    /// What the pictures show, if somebody said.
+    #[serde(default)]
+    category: Option<String>,
 }
 
 /// A fitted request as its price and its echo see it.
@@ -72,6 +75,7 @@ impl Papers {
             failover_on_refusal: order.plan.settings.failover_on_refusal,
             partials: order.call.stream,
             wanted: order.call.n,
+            category: order.call.category.clone(),
         }
     }
 
@@ -129,7 +133,7 @@ impl Papers {
             max_spend: None,
             purpose: subject.purpose.clone(),
             quality_tier: None,
-            category: None,
+            category: self.category,
             user: None,
             metadata: BTreeMap::new(),
             retry_unknown: false,
@@ -138,6 +142,8 @@ impl Papers {
         };
         let settings = Route {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },
+            // Whoever asked is gone: what fails is told of, and nothing more is paid.
+            quality: RouteQuality::default(),
             failover_on_refusal: self.failover_on_refusal,
             ..Route::default()
         };

@@ -1,9 +1,9 @@
-//! What is left to spend of a request's own limit.
+//! The limit that a request sets itself (`max_spend_usd`), over all calls made for it.
 
 use crate::domain::{Price, Usd};
 use crate::error::{Error, Kind, Result};
 
-/// A limit and what is spent of it.
+/// What is left to spend of a request's own limit.
 #[derive(Debug)]
 pub(super) struct Purse {
     limit: Option<Usd>,

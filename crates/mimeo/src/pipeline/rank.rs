@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::make::Account;
 use super::{Order, Pipeline};
+use crate::config::Objective;
 use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Usd, Verdict};
 use crate::error::{Error, Kind, Result};
+use crate::quality::candidate_name;
 use crate::route::rank::{Moment, Sight};
 use crate::route::{Candidate, Maker, fortune};
 
@@ -48,7 +50,7 @@ impl Pipeline {
             // Who refuses, or is asked too often, is neither slow nor broken.
             Err(_) => return,
         };
-        self.performance.note(&candidate.known_as(), took, made);
+        self.performance.note(&known_as(candidate), took, made);
     }
 
     fn look_at(&self, order: &Order, candidate: &Candidate, count: u32) -> Sight {
@@ -60,19 +62,31 @@ impl Pipeline {
         let bound = model.expected(&candidate.request, count, order.partials());
         let typical = model.typical_latency(candidate.request.quality.as_deref());
         let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
-        let known = self.performance.of(&candidate.known_as(), typical, cold_start);
-        let quality = candidate.prior(bound, count);
+        let known = self.performance.of(&known_as(candidate), typical, cold_start);
+        let prior = candidate.prior(bound, count).mean;
+        let (name, category) = (known_as(candidate), order.plan.sense.category.as_deref());
+        let opinion = self.opinions.opinion(&name, category, prior);
+        let quality = Quality { mean: opinion.mean, sd: opinion.sd, evidence: opinion.evidence };
+        // Without an objective that weighs quality nobody needs the draw, and the best guess will do.
+        let draws = matches!(order.plan.settings.objective, Objective::Quality | Objective::Weights(_));
+        let seed = fortune("quality", &order.call);
+        let sample = if draws { self.opinions.sample(&name, category, prior, seed) } else { quality.mean };
         Sight {
             bound,
             price: bound,
             time: known.time,
             errors: known.errors,
             quality,
-            sample: quality.mean,
+            sample,
             is_busy: !self.attempts.could_serve(provider, count.min(model.max_n.max(1))),
             idle: known.idle,
         }
     }
+}
+
+/// What a candidate is called in what is learned of it: with the quality that it is asked for.
+pub(super) fn known_as(candidate: &Candidate) -> String {
+    candidate_name(&candidate.name, candidate.request.quality.as_deref())
 }
 
 /// What a caller is told if nobody may be asked.

@@ -88,8 +88,8 @@ impl Pipeline {
             self.shared.tell(Hint::Landed(job.key));
         }
         let outcome = match called {
-            Ok(Called::Pictures(made)) => {
-                let landed = Landed { made, ..Landed::of(Vec::new()) };
+            Ok(Called::Pictures(seen)) => {
+                let landed = Landed { made: seen.good, findings: seen.findings, ..Landed::of(Vec::new()) };
                 let source = if order.reads_cache() { Source::Miss } else { Source::Bypass };
                 Ok(self.answer(&order, source, &landed, laps))
             }

@@ -89,14 +89,6 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Its name for what is learned of it: with the quality that it is asked for.
-    pub fn known_as(&self) -> String {
-        match &self.request.quality {
-            Some(quality) => format!("{}/{}@{quality}", self.maker_name(), self.model_id()),
-            None => format!("{}/{}", self.maker_name(), self.model_id()),
-        }
-    }
-
     /// Where its pictures are made, if that is known.
     pub fn region(&self) -> Option<&str> {
         let of_account = || match &self.maker {
@@ -104,13 +96,6 @@ impl Candidate {
             Maker::Template => None,
         };
         self.choice.region.as_deref().or_else(of_account)
-    }
-
-    fn model_id(&self) -> &str {
-        match &self.maker {
-            Maker::Provider(_, model) => &model.id,
-            Maker::Template => &self.name,
-        }
     }
 
     /// The provider's name, for ledgers and answers.
