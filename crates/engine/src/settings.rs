@@ -1,15 +1,18 @@
 //! What an operator says of a provider's account: where it is, what it may do, what it may cost.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::Usd;
 use crate::secret::{SecretRef, TextRef};
+pub use plan::{Included, Plan};
 
 /// A provider account or server.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -30,6 +33,8 @@ pub struct Provider {
     pub limits: Limits,
     /// What this account pays, in place of the record's prices.
     pub prices: Option<Prices>,
+    /// The plan that this account is on, in place of what the record says that every account has. See docs/prices.md.
+    pub plan: Option<Plan>,
     /// Names of the models that are there, for servers whose models no record can know.
     pub models: Vec<String>,
     /// False takes the provider out without deleting its settings.
@@ -100,7 +105,7 @@ pub struct Prices {
 }
 
 /// Time over which a budget counts. Periods begin at midnight UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
     /// From each full hour.

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod call;
+pub mod certainty;
 pub mod id;
 pub mod money;
 pub mod outcome;
@@ -13,6 +14,7 @@ pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
 pub use call::{CacheMode, CachePolicy, Call, Caller};
+pub use certainty::Certainty;
 pub use id::{AttemptId, Digest, ImageId, RequestId};
 pub use money::{Price, Usd};
 pub use outcome::{Allowance, Fault, FaultKind, Generated, Progress, RateNews, Usage};

@@ -19,6 +19,7 @@ use super::record::{Record, Shape};
 use super::vars;
 use super::webhook::Verifier;
 use super::wiring::{Field, Wiring};
+use crate::settings::Plan;
 
 /// What was found so far.
 struct Faults<'t> {
@@ -152,6 +153,9 @@ fn the_record(record: &Record, faults: &mut Faults<'_>) {
     }
     if let Some(message) = record.auth.fault(&record.vars) {
         faults.add(&At::default().named_in("auth", &message), message);
+    }
+    if let Some(message) = record.plan.as_ref().and_then(Plan::fault) {
+        faults.add(&At::default().named_in("plan", &message), message);
     }
     if let Some(message) = record.webhook.as_ref().and_then(|webhook| Verifier::of(webhook).err()) {
         faults.add(&At::default().named_in("webhook", &message), message);

@@ -18,6 +18,7 @@ pub use super::vars::Var;
 pub use super::webhook::Webhook;
 use super::wiring::{Billing, Cost, Errors, Field, JobRules, Place, ResultRules, UsageRules, Wire, Wiring};
 use crate::pricing::Certainty;
+use crate::settings::Plan;
 
 /// A parsed and checked provider record.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -87,6 +88,9 @@ pub struct Record {
     /// Limits of a new account, where they are published. What an operator says goes before.
     #[serde(default)]
     pub limits: AccountLimits,
+    /// What every account has free of charge, and what the smallest plan includes. The second counts only for an operator who
+    /// says that it was bought.
+    pub plan: Option<Plan>,
     /// How it calls back when a job has ended.
     pub webhook: Option<Webhook>,
     /// Where pictures may be fetched from, if it answers with addresses.
