@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod accounts;
 mod add_a_provider;
 mod async_jobs;
 mod books;

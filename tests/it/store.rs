@@ -191,6 +191,7 @@ fn subject() -> Subject {
         purpose: None,
         request: RequestId::random(),
         pictures: 1,
+        credit: None,
     }
 }
 

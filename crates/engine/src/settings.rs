@@ -39,6 +39,9 @@ pub struct Provider {
     pub models: Vec<String>,
     /// False takes the provider out without deleting its settings.
     pub enabled: Option<bool>,
+    /// Environments whose keys may spend on this account, such as `["staging", "dev"]`. Left empty, only keys without
+    /// an environment may; those also reach accounts that name `prod`.
+    pub environments: Vec<String>,
     /// The most that may be spent on this account. A route then goes on with its next candidate.
     pub budget: Budgets,
 }

@@ -19,10 +19,12 @@
 
 mod again;
 mod copies;
+mod credits;
 mod kept;
 mod laps;
 mod make;
 mod papers;
+mod purse;
 mod render;
 mod resume;
 
@@ -37,8 +39,9 @@ use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
+use crate::config::Environments;
 use crate::domain::{
-    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
+    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
@@ -46,6 +49,7 @@ use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
+use crate::route::trim::tokens_saved;
 use crate::route::{Plan, Routes};
 use crate::shared::{Hint, Shared};
 use crate::store::Store;
@@ -151,6 +155,8 @@ pub struct Parts {
     pub lifetimes: Lifetimes,
     /// The address under which providers may call back, if there is one.
     pub public_url: Option<String>,
+    /// Which keys may spend on which accounts.
+    pub environments: Environments,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -165,7 +171,19 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, public_url } = parts;
+        let Parts {
+            store,
+            shared,
+            cache,
+            routes,
+            ledger,
+            renderer,
+            tracker,
+            clock,
+            lifetimes,
+            public_url,
+            environments,
+        } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -175,6 +193,7 @@ impl Pipeline {
                 clock.clone(),
                 tracker.clone(),
                 callbacks.clone(),
+                environments,
             ),
             callbacks,
             flights: Flights::default(),
@@ -379,8 +398,14 @@ impl Pipeline {
         let first = pictures.first();
         let request = order.plan.candidates.first().map(|candidate| &candidate.request);
         let mut explain = Vec::new();
+        let (provider, model) = first.map(|p| (p.provider.clone(), p.model.clone())).unwrap_or_default();
+        let prompt_sent = order.plan.prompt_sent(&call.request.prompt, &provider, &model).map(str::to_owned);
         if call.explain {
             explain.extend(order.plan.explain());
+            explain.extend(prompt_sent.as_ref().map(|sent| {
+                let saved = tokens_saved(&call.request.prompt, sent);
+                format!("prompt: filler words were taken out, about {saved} tokens")
+            }));
             explain.extend(trail.iter().cloned());
             explain.push(format!("cache: {}, key {}", source.name(), order.key));
         }
@@ -389,8 +414,8 @@ impl Pipeline {
             created_ms: pictures.iter().map(|picture| picture.created_ms).max().unwrap_or_else(|| self.clock.now()),
             usage,
             source,
-            provider: first.map(|picture| picture.provider.clone()).unwrap_or_default(),
-            model: first.map(|picture| picture.model.clone()).unwrap_or_default(),
+            provider,
+            model,
             simulated: pictures.iter().any(|picture| picture.simulated),
             cost,
             saved,
@@ -401,6 +426,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
+            prompt_sent,
             warnings: warnings.clone(),
             explain,
             timings: laps.done(),
@@ -534,51 +560,4 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// What is left to spend of a request's own limit.
-#[derive(Debug)]
-struct Purse {
-    limit: Option<Usd>,
-    spent: Usd,
-}
-
-impl Purse {
-    fn new(limit: Option<Usd>) -> Self {
-        Purse { limit, spent: Usd::ZERO }
-    }
-
-    /// Takes the most that a call may cost out of the limit.
-    fn take(&mut self, price: Price) -> Result<()> {
-        let Some(limit) = self.limit else { return Ok(()) };
-        let Price::Known(price) = price else {
-            return Err(Error::new(Kind::OverBudget, "Nobody knows what this costs, and max_spend_usd is set.")
-                .code("price_unknown")
-                .param("max_spend_usd"));
-        };
-        if self.spent + price > limit {
-            return Err(Error::new(
-                Kind::OverBudget,
-                format!(
-                    "This may cost up to ${price}{}, and max_spend_usd is {limit}. Nothing more was sent.",
-                    if self.spent.is_zero() { String::new() } else { format!(" on top of ${}", self.spent) }
-                ),
-            )
-            .code("max_spend_exceeded")
-            .param("max_spend_usd"));
-        }
-        self.spent += price;
-        Ok(())
-    }
-
-    /// Puts back what was taken for a call that cost nothing.
-    fn put_back(&mut self, price: Price) {
-        self.settle(price, Price::FREE);
-    }
-
-    /// Puts what a call did cost in the place of what was taken for it.
-    fn settle(&mut self, price: Price, cost: Price) {
-        let taken = price.known().unwrap_or(Usd::ZERO);
-        self.spent += cost.known().unwrap_or(taken) - taken;
-    }
 }

@@ -160,6 +160,11 @@ impl Prices {
         }
     }
 
+    /// True if a shorter prompt is a cheaper one.
+    pub fn counts_text(&self) -> bool {
+        matches!(&self.rates, Rates::Tokens(rates) if rates.text_input > Usd::ZERO)
+    }
+
     /// US dollars per unit of what an answer states that it cost, where that unit is a second or a credit.
     pub fn per_unit(&self) -> Option<Usd> {
         match &self.rates {

@@ -96,6 +96,7 @@ fn call(arguments: &Arguments, id: crate::domain::RequestId) -> Call {
         user: None,
         metadata: Default::default(),
         retry_unknown: arguments.retry_unknown,
+        trim_prompt: None,
         explain: arguments.explain,
         unknown: Default::default(),
     }

@@ -5,6 +5,7 @@
 mod budgets;
 mod cache;
 mod check;
+mod credits;
 mod demo;
 mod generate;
 mod keys;
@@ -52,6 +53,8 @@ enum Command {
     Providers(providers::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
+    /// Free and prepaid credits of accounts, and what is left of them
+    Credits(credits::Arguments),
     /// What is stored, and purging it
     Cache(cache::Arguments),
     /// Keys that callers authenticate with
@@ -169,6 +172,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
+        Command::Credits(arguments) => credits::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
         Command::Sandbox(arguments) if arguments.list => {

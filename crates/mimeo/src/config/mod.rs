@@ -5,6 +5,8 @@
 
 mod blobs;
 pub mod check;
+mod credits;
+mod environments;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -16,8 +18,10 @@ use serde::Deserialize;
 
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
+pub use credits::CreditUse;
+pub use environments::{Environments, warnings as environment_warnings};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
-pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
 pub use reference::reference;
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
@@ -262,6 +266,12 @@ pub struct Route {
     pub retry_unknown: bool,
     /// The most that may be spent through this route.
     pub budget: Budgets,
+    /// What this route does with free and prepaid credits (`plan` of a provider): `first` uses them before money,
+    /// `only` uses nothing else, `ignore` pays as if there were none.
+    pub credits: CreditUse,
+    /// True takes filler words such as “please” and “a picture of” out of prompts where text is paid by the token.
+    /// Quoted text, names, numbers and negations stay. A request may say so for itself with `trim_prompt`.
+    pub trim_prompt: bool,
 }
 
 /// How a route uses the cache.
@@ -297,6 +307,9 @@ pub struct Key {
     /// The most that this key may spend. Reserved before each call, never overrun.
     #[serde(default)]
     pub budget: Budgets,
+    /// The environment that it is for, such as `staging`: it then reaches only accounts that name it in
+    /// `environments`. Without one it reaches accounts that name none, or `prod`.
+    pub environment: Option<String>,
     /// True may see all tenants' ledger rows, and all budgets.
     #[serde(default)]
     pub admin: bool,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::make::{Account, Called};
 use super::{Landing, Laps, Order, Pipeline};
 use crate::attempt::{Probe, Standing, backoff};
-use crate::domain::{Fault, FaultKind, Price};
+use crate::domain::{Caller, Fault, FaultKind, Price};
 use crate::error::Result;
 use crate::flight::Lead;
 use crate::route::{Candidate, Maker};
@@ -23,11 +23,24 @@ const TRIES: u32 = 4;
 pub(super) type Askable<'a> = (&'a Candidate, Option<Probe>);
 
 impl Pipeline {
-    /// The candidates that are to be asked: all but those that are down, or all if every one is. The others stand
-    /// in the trail, with why.
-    pub(super) fn askable<'a>(&self, candidates: &'a [Candidate]) -> (Vec<Askable<'a>>, Vec<String>) {
+    /// The candidates that are to be asked: of those that the caller may spend on, all but those that are down, or all
+    /// if every one is. The others stand in the trail, with why.
+    pub(super) fn askable<'a>(&self, caller: &Caller, candidates: &'a [Candidate]) -> (Vec<Askable<'a>>, Vec<String>) {
         let (mut askable, mut trail) = (Vec::new(), Vec::new());
+        let barred = |candidate: &Candidate| match &candidate.maker {
+            Maker::Provider(provider, _) => self.attempts.barred(caller, provider),
+            Maker::Template => None,
+        };
+        let mut open = Vec::with_capacity(candidates.len());
         for candidate in candidates {
+            match barred(candidate) {
+                Some(why) => trail.push(format!("dropped {}: {why}", candidate.name)),
+                None => open.push(candidate),
+            }
+        }
+        // Where none is left, each of them says so itself when it is asked.
+        let open = if open.is_empty() { candidates.iter().collect() } else { open };
+        for &candidate in &open {
             let standing = match &candidate.maker {
                 Maker::Provider(provider, _) => self.attempts.standing(provider),
                 Maker::Template => Standing::Well,
@@ -41,7 +54,7 @@ impl Pipeline {
             }
         }
         if askable.is_empty() {
-            return (candidates.iter().map(|candidate| (candidate, None)).collect(), Vec::new());
+            return (open.into_iter().map(|candidate| (candidate, None)).collect(), Vec::new());
         }
         (askable, trail)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Order;
 use crate::cache::Cache;
-use crate::config::RouteCache;
+use crate::config::{CreditUse, RouteCache};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -128,6 +128,7 @@ impl Papers {
             user: None,
             metadata: BTreeMap::new(),
             retry_unknown: false,
+            trim_prompt: None,
             explain: false,
             unknown: BTreeMap::new(),
         };
@@ -137,6 +138,7 @@ impl Papers {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },
             failover_on_refusal: self.failover_on_refusal,
             retry_unknown: false,
+            credits: CreditUse::Ignore,
             route: subject.route.clone(),
         };
         Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key }

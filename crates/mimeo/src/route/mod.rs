@@ -5,6 +5,7 @@
 //! candidate that is dropped keeps its reason.
 
 pub mod listing;
+pub mod trim;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,6 +117,8 @@ pub struct Plan {
     pub failover_on_refusal: bool,
     /// Pay again although nobody knows what came of the same request before.
     pub retry_unknown: bool,
+    /// What is done with free and prepaid credits.
+    pub credits: config::CreditUse,
     /// The route, or the model that was asked for by its own name.
     pub route: String,
 }
@@ -124,6 +127,16 @@ impl Plan {
     /// What the pictures are to be brought to, whoever makes them.
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
+    }
+
+    /// The prompt as `provider`'s `model` gets it, if that is not what was `asked`.
+    pub fn prompt_sent(&self, asked: &str, provider: &str, model: &str) -> Option<&str> {
+        let is_it = |candidate: &&Candidate| match &candidate.maker {
+            Maker::Provider(known, its) => known.name == provider && its.id == model,
+            Maker::Template => false,
+        };
+        let prompt = self.candidates.iter().find(is_it)?.request.prompt.as_str();
+        (prompt != asked).then_some(prompt)
     }
 
     /// One line per candidate.
@@ -168,6 +181,11 @@ impl Routes {
         &self.registry
     }
 
+    /// The candidates of all routes, each with its route's name.
+    pub fn candidates(&self) -> impl Iterator<Item = (&str, &providers::Candidate)> {
+        self.routes.iter().flat_map(|(name, route)| route.candidates.iter().map(move |one| (name.as_str(), one)))
+    }
+
     /// What can make the picture of `call`.
     ///
     /// # Errors
@@ -205,7 +223,8 @@ impl Routes {
         let mut dropped = Vec::new();
         for choice in resolved {
             let name = name_of(&choice);
-            match fit(&choice, call) {
+            let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(&choice, call);
+            match fit(&choice, call, is_trimmed) {
                 Ok(Fitted { request, target }) => candidates.push(Candidate {
                     target,
                     identity: identity(&choice),
@@ -226,6 +245,7 @@ impl Routes {
             cache: settings.cache,
             failover_on_refusal: settings.failover_on_refusal,
             retry_unknown: settings.retry_unknown || call.retry_unknown,
+            credits: settings.credits,
             route,
         })
     }
@@ -327,6 +347,7 @@ impl Routes {
             cache: config::RouteCache::default(),
             failover_on_refusal: false,
             retry_unknown: false,
+            credits: config::CreditUse::Ignore,
             route,
         })
     }
@@ -354,19 +375,34 @@ impl Routes {
 
 /// The request as a candidate takes it. A quality that the candidate names counts unless the caller
 /// names one.
-fn fit(choice: &providers::Candidate, call: &Call) -> Result<Fitted, Misfit> {
+fn fit(choice: &providers::Candidate, call: &Call, is_trimmed: bool) -> Result<Fitted, Misfit> {
     let tier = call.quality_tier.as_deref();
     let model: &ResolvedModel = &choice.model;
+    let mut request = std::borrow::Cow::Borrowed(&call.request);
+    if is_trimmed {
+        let prompt = trim::trim(&call.request.prompt);
+        if prompt != call.request.prompt {
+            request.to_mut().prompt = prompt.into_owned();
+        }
+    }
     match (&choice.quality, &call.request.quality) {
         (Some(quality), None) if tier.is_none() => {
-            let request = ImageRequest { quality: Some(quality.clone()), ..call.request.clone() };
+            request.to_mut().quality = Some(quality.clone());
             model.fit(&request, &call.unknown, None)
         }
-        _ => model.fit(&call.request, &call.unknown, tier),
+        _ => model.fit(&request, &call.unknown, tier),
     }
 }
 
-fn name_of(choice: &providers::Candidate) -> String {
+/// True if a shorter prompt is a cheaper one. Instructions for an edit stay as they are: in “make me taller” no word
+/// is filler.
+fn pays_for_text(choice: &providers::Candidate, call: &Call) -> bool {
+    let prices = choice.model.prices.as_ref();
+    call.request.operation == Operation::Generate && prices.is_some_and(crate::pricing::Prices::counts_text)
+}
+
+/// A candidate as people name it: `provider/model` or `provider/model@quality`.
+pub fn name_of(choice: &providers::Candidate) -> String {
     let quality = choice.quality.as_ref().map(|quality| format!("@{quality}")).unwrap_or_default();
     format!("{}/{}{quality}", choice.provider.name, choice.model.id)
 }

@@ -108,6 +108,8 @@ impl Success {
             saved: self.saved,
             understood: self.understood,
             target: self.target,
+            // No prompt is written down with an answer.
+            prompt_sent: None,
             warnings: self.warnings,
             explain: self.explain,
             timings: Vec::new(),
@@ -160,6 +162,7 @@ mod tests {
                 output_format: Some(Format::Png),
             },
             target: Some(Target { size: Some((1200, 630)), format: Some(Format::Jpeg) }),
+            prompt_sent: None,
             warnings: vec!["soon".into()],
             explain: vec!["because".into()],
             timings: vec![("key", 1.0)],
