@@ -23,6 +23,7 @@ mod cluster;
 mod conformance;
 mod crash;
 mod delivery;
+mod doctor;
 mod engines;
 mod front_door;
 mod hostile;

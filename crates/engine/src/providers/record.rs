@@ -43,6 +43,9 @@ pub struct Record {
     pub simulated: bool,
     /// Base address without a slash at its end. Left out where only the operator can know it.
     pub base_url: Option<String>,
+    /// Path that a GET with the account's credentials may ask for free of charge, such as a list of models, to find out
+    /// whether they are taken (`mimeo doctor`). May hold the record's `{vars}`.
+    pub probe_path: Option<String>,
     /// What the operator fills into addresses, paths and headers, where they hold `{name}`.
     #[serde(default)]
     pub vars: BTreeMap<String, Var>,

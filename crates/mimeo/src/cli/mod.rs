@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod credits;
 mod demo;
+mod doctor;
 mod generate;
 mod keys;
 mod ledger;
@@ -43,6 +44,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Check configuration, catalogue and templates without opening anything
     Check(Common),
+    /// Look at keys, providers, clock, disk, engines and retiring models, and say what to do
+    Doctor(doctor::Arguments),
     /// Make one picture from a prompt
     Generate(generate::Arguments),
     /// Draw a template
@@ -167,6 +170,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Demo(arguments) => demo::run(arguments, environment).await,
         Command::Serve(arguments) => serve::run(arguments, environment).await,
         Command::Check(common) => check::run(&common, environment),
+        Command::Doctor(arguments) => doctor::run(arguments, environment).await,
         Command::Generate(arguments) => generate::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
