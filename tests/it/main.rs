@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod accounts;
 mod add_a_provider;
 mod async_jobs;
 mod books;
@@ -22,6 +23,7 @@ mod cluster;
 mod conformance;
 mod crash;
 mod delivery;
+mod doctor;
 mod engines;
 mod feedback;
 mod front_door;

@@ -8,6 +8,7 @@
 mod attempts;
 mod bound;
 mod budgets;
+mod credits;
 mod entries;
 mod feedback;
 mod flights;
@@ -193,6 +194,7 @@ fn subject() -> Subject {
         purpose: None,
         request: RequestId::random(),
         pictures: 1,
+        credit: None,
     }
 }
 

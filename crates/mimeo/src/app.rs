@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Secret, TextRef};
+use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Environments, Secret, TextRef};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions, Load};
-use crate::ledger::{Budgets, Ledger};
+use crate::ledger::{Budgets, Credits, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
 use crate::providers::{Catalogue, RecordFault, Registry};
@@ -196,7 +196,8 @@ impl App {
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), shared.clone(), memory, clock.clone()));
         let unknown_hold = Some(config.cache.unknown_hold_s).filter(|hold| *hold > 0).map(Duration::from_secs);
-        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold);
+        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold)
+            .with_credits(Credits::of(&config));
         let paid_work = TaskTracker::new();
         let lifetimes = Lifetimes {
             pictures: Some(config.cache.ttl_s).filter(|ttl| *ttl > 0).map(Duration::from_secs),
@@ -220,6 +221,7 @@ impl App {
             is_inspecting: config.quality.checks,
             opinions: opinions.clone(),
             judge,
+            environments: Environments::of(&config),
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);

@@ -19,6 +19,7 @@
 
 mod again;
 mod copies;
+mod credits;
 mod feedback;
 mod inspect;
 mod kept;
@@ -44,7 +45,7 @@ use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Environments};
 use crate::domain::{
     Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
@@ -57,6 +58,7 @@ use crate::quality::{Judge, Opinions};
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::performance::Performance;
+use crate::route::trim::tokens_saved;
 use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
 pub use crate::store::FeedbackKind;
@@ -201,6 +203,8 @@ pub struct Parts {
     pub opinions: Opinions,
     /// Who judges pictures, if anybody does.
     pub judge: Option<Judge>,
+    /// Which keys may spend on which accounts.
+    pub environments: Environments,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -217,7 +221,7 @@ impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, .. } = parts;
-        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, .. } = parts;
+        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, environments, .. } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -227,6 +231,7 @@ impl Pipeline {
                 clock.clone(),
                 tracker.clone(),
                 callbacks.clone(),
+                environments,
             ),
             callbacks,
             performance: Performance::default(),
@@ -452,13 +457,19 @@ impl Pipeline {
         let source = if source == Source::Miss && new.is_empty() { Source::Hit } else { source };
         let first = pictures.first();
         let request = order.plan.candidates.first().map(|candidate| &candidate.request);
+        let (provider, model) = first.map(|p| (p.provider.clone(), p.model.clone())).unwrap_or_default();
+        let prompt_sent = order.plan.prompt_sent(&call.request.prompt, &provider, &model).map(str::to_owned);
+        if let Some(sent) = &prompt_sent {
+            let saved = tokens_saved(&call.request.prompt, sent);
+            order.notes.read(format!("prompt: filler words were taken out, about {saved} tokens"));
+        }
         Answer {
             id: call.id,
             created_ms: pictures.iter().map(|picture| picture.created_ms).max().unwrap_or_else(|| self.clock.now()),
             usage,
             source,
-            provider: first.map(|picture| picture.provider.clone()).unwrap_or_default(),
-            model: first.map(|picture| picture.model.clone()).unwrap_or_default(),
+            provider,
+            model,
             simulated: pictures.iter().any(|picture| picture.simulated),
             cost,
             saved,
@@ -469,6 +480,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
+            prompt_sent,
             warnings: order.plan.warnings.iter().chain(warnings).chain(findings).cloned().collect(),
             explain: Vec::new(),
             story: None,

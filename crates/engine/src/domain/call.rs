@@ -82,6 +82,8 @@ pub struct Call {
     pub metadata: BTreeMap<String, String>,
     /// Pay again, although the same was sent before and nobody knows what came of it.
     pub retry_unknown: bool,
+    /// Take filler words out of the prompt where text is paid by the token; `None` leaves it to the route.
+    pub trim_prompt: Option<bool>,
     /// Tell in the answer how the route was chosen.
     pub explain: bool,
     /// Fields that are not part of the API; allowed only if the model's record passes them through.
@@ -108,6 +110,7 @@ impl Call {
             metadata: BTreeMap::new(),
             retry_unknown: false,
             explain: false,
+            trim_prompt: None,
             unknown: BTreeMap::new(),
         }
     }

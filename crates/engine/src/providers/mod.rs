@@ -20,6 +20,7 @@
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
 //! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | [`webhook`] | who calls back is the provider |
+//! | `probe` | is it there, and does it take the key, asked free of charge |
 //! | `fault` | what an error means for money |
 //! | `rate` | what an answer says, in passing, of the account's limits |
 //! | `download` | fetching pictures that come as addresses |
@@ -40,6 +41,7 @@ pub mod model;
 mod near;
 mod need;
 mod openai;
+mod probe;
 pub mod provider;
 mod rate;
 mod exchange;
@@ -62,6 +64,7 @@ pub use fit::{Fitted, Misfit};
 pub use model::{Model, Status};
 pub use near::near;
 pub use need::Need;
+pub use probe::Probed;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
 pub use registry::{Candidate, NoSuchModel, Registry};

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
 use crate::net::{Clients, guard};
 use crate::secret::Secret;
-use crate::settings::Limits;
+use crate::settings::{Limits, Plan};
 
 /// A provider account or server that can be called.
 pub struct Provider {
@@ -34,6 +34,9 @@ pub struct Provider {
     pub region: Option<String>,
     /// Limits of the account, to be kept by whoever submits.
     pub limits: Limits,
+    /// What the account has beside the price per picture: the configured plan, else what the record says that every
+    /// account has free of charge.
+    pub plan: Option<Plan>,
     /// How long one call may take. Fetching a finished picture from an address comes on top.
     pub timeout: Duration,
     pub(super) models: Vec<Arc<Model>>,

@@ -5,7 +5,9 @@
 mod budgets;
 mod cache;
 mod check;
+mod credits;
 mod demo;
+mod doctor;
 mod feedback;
 mod generate;
 mod keys;
@@ -46,6 +48,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Check configuration, catalogue and templates without opening anything
     Check(Common),
+    /// Look at keys, providers, clock, disk, engines and retiring models, and say what to do
+    Doctor(doctor::Arguments),
     /// Make one picture from a prompt
     Generate(generate::Arguments),
     /// Draw a template
@@ -64,6 +68,8 @@ enum Command {
     Feedback(feedback::Arguments),
     /// How good the pictures of each candidate are believed to be
     Quality(quality::Arguments),
+    /// Free and prepaid credits of accounts, and what is left of them
+    Credits(credits::Arguments),
     /// What is stored, and purging it
     Cache(cache::Arguments),
     /// Keys that callers authenticate with
@@ -176,6 +182,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Demo(arguments) => demo::run(arguments, environment).await,
         Command::Serve(arguments) => serve::run(arguments, environment).await,
         Command::Check(common) => check::run(&common, environment),
+        Command::Doctor(arguments) => doctor::run(arguments, environment).await,
         Command::Generate(arguments) => generate::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
@@ -185,6 +192,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Feedback(arguments) => feedback::run(arguments, environment).await,
         Command::Quality(arguments) => quality::run(arguments, environment).await,
+        Command::Credits(arguments) => credits::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
         Command::Sandbox(arguments) if arguments.list => {

@@ -148,6 +148,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
             fault("routes", Some(name), "a route's name must not be empty nor contain /".into());
         }
     }
+    for (section, name, message) in super::environments::faults(config) {
+        fault(section, Some(&name), message);
+    }
     for (name, key) in &config.keys {
         let hex = key.hash.strip_prefix("blake3:");
         if hex.is_none_or(|hex| hex.parse::<crate::domain::Digest>().is_err()) {

@@ -5,6 +5,8 @@
 
 mod blobs;
 pub mod check;
+mod credits;
+mod environments;
 mod quality;
 mod reference;
 mod requests;
@@ -19,8 +21,10 @@ use serde::Deserialize;
 
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
+pub use credits::CreditUse;
+pub use environments::{Environments, warnings as environment_warnings};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
-pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
 pub use quality::{Judge, OnFail, Quality, RouteQuality};
 pub use reference::reference;
 pub use requests::Requests;
@@ -277,6 +281,9 @@ pub struct Key {
     /// The most that this key may spend. Reserved before each call, never overrun.
     #[serde(default)]
     pub budget: Budgets,
+    /// The environment that it is for, such as `staging`: it then reaches only accounts that name it in
+    /// `environments`. Without one it reaches accounts that name none, or `prod`.
+    pub environment: Option<String>,
     /// True may see all tenants' ledger rows, and all budgets.
     #[serde(default)]
     pub admin: bool,

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Budgets, RouteQuality};
+use super::{Budgets, CreditUse, RouteQuality};
 use crate::domain::Usd;
 
 /// A virtual model: candidates, and how one of them is chosen.
@@ -53,6 +53,12 @@ pub struct Route {
     pub quality: RouteQuality,
     /// The most that may be spent through this route.
     pub budget: Budgets,
+    /// What this route does with free and prepaid credits (`plan` of a provider): `first` uses them before money,
+    /// `only` uses nothing else, `ignore` pays as if there were none.
+    pub credits: CreditUse,
+    /// True takes filler words such as “please” and “a picture of” out of prompts where text is paid by the token.
+    /// Quoted text, names, numbers and negations stay. A request may say so for itself with `trim_prompt`.
+    pub trim_prompt: bool,
 }
 
 /// What is best.

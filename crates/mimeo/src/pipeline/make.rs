@@ -16,7 +16,7 @@ use crate::cache::Pool;
 use crate::clock::Millis;
 use crate::config::OnFail;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress, Usd};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
@@ -34,6 +34,8 @@ pub(super) struct Account<'a> {
     pub(super) after: &'a [Askable<'a>],
     /// Since when these pictures are being made.
     pub(super) begun: Instant,
+    /// The pot of credits that pays; `None` is money.
+    pub(super) pot: Option<&'a str>,
 }
 
 /// How one paid call ended.
@@ -44,7 +46,7 @@ pub(super) enum Called {
     Fault(Fault, Error),
     /// It was not made, because another process is making, or has made, the same picture.
     Needless(Making),
-    /// It was not made, because the provider's account is spent.
+    /// It was not made, because the provider's account is spent, or not for this caller.
     AccountSpent(Error),
 }
 
@@ -81,6 +83,7 @@ impl Pipeline {
         let begun = Instant::now();
         let ranked = self.rank(order, count)?;
         let askable = self.askable(order, ranked);
+        let turns = self.turns(order, &askable, count).await?;
         let purse = Purse::new(order.call.max_spend);
         let mut so_far = Progressing {
             lead,
@@ -91,9 +94,12 @@ impl Pipeline {
             findings: Vec::new(),
             seen: pool.last,
         };
-        let mut last = None;
+        let (mut last, mut failed) = (None, Vec::new());
         // ④
-        for (index, (candidate, _)) in askable.iter().enumerate() {
+        for turn in &turns {
+            let Some((candidate, _)) = askable.get(turn.place).filter(|_| !failed.contains(&turn.place)) else {
+                continue;
+            };
             let missing = count - made.len() as u32;
             let asked = match &candidate.maker {
                 Maker::Template => {
@@ -102,8 +108,8 @@ impl Pipeline {
                     Asked { pictures, ..Asked::default() }
                 }
                 Maker::Provider(provider, model) => {
-                    let after = askable.get(index + 1..).unwrap_or_default();
-                    let source = Account { candidate, provider, model, after, begun };
+                    let after = askable.get(turn.place + 1..).unwrap_or_default();
+                    let source = Account { candidate, provider, model, after, begun, pot: turn.pot.as_deref() };
                     if let Some(why) = self.rests(source, missing) {
                         order.notes.rests(&candidate.name, "throttled", why);
                         continue;
@@ -130,6 +136,10 @@ impl Pipeline {
                 }
                 return so_far.land(order, count, pool, made);
             };
+            // Whom credits could not buy a picture from, because it is down, money cannot either.
+            if turn.pot.is_some() && error.kind != Kind::OverBudget {
+                failed.push(turn.place);
+            }
             last = Some(error);
             if !may_go_on {
                 break;
@@ -154,7 +164,8 @@ impl Pipeline {
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
             let price = price(n);
-            so_far.purse.take(price)?; // the request's own limit, before any budget
+            // The request's own limit, before any budget. What credits pay for takes nothing from it.
+            so_far.purse.take(account.in_money(price))?;
             calls.push((n, price));
         }
         let (lead, seen) = (so_far.lead, so_far.seen);
@@ -170,6 +181,7 @@ impl Pipeline {
         };
         let mut asked = Asked::default();
         for (price, (result, took, warnings)) in results {
+            let price = account.in_money(price);
             if took.total() > so_far.laps.total() {
                 so_far.laps = took;
             }
@@ -197,7 +209,7 @@ impl Pipeline {
                 }
                 Called::Fault(fault, error) => {
                     match fault.billed {
-                        Some(billed) => so_far.purse.settle(price, billed),
+                        Some(billed) => so_far.purse.settle(price, account.in_money(billed)),
                         None if fault.kind.may_have_billed() => {}
                         None => so_far.purse.put_back(price),
                     }
@@ -249,6 +261,7 @@ impl Pipeline {
         let errand = Errand {
             call: &order.call,
             route: &order.plan.route,
+            pot: account.pot,
             key: order.key,
             joinable: order.is_joinable(),
             seen: order.is_joinable().then_some(seen),
@@ -270,7 +283,7 @@ impl Pipeline {
             }
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
-            Ok(Made::AccountSpent(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::AccountSpent(error) | Made::Barred(error)) => Ok(Called::AccountSpent(error)),
             // Before anything was written: the next candidate may have room.
             Ok(Made::TurnedAway(full)) => {
                 let error = Error::from_fault(&full, &provider.name, job.attempt);
@@ -342,13 +355,15 @@ impl Pipeline {
     ) -> Vec<Delivered> {
         let now = self.clock.now();
         let parts = pictures.len();
+        // What credits pay for costs nothing, and its next copy saves nothing.
+        let cost = if attempt.subject.credit.is_some() { Price::FREE } else { billed };
         let mut made: Vec<Delivered> = pictures
             .into_iter()
             .enumerate()
             .map(|(index, picture)| Delivered {
                 id: order.stores().then(ImageId::random),
                 picture,
-                cost: match billed {
+                cost: match cost {
                     Price::Known(usd) => Price::Known(usd.share(index, parts)),
                     Price::Unknown => Price::Unknown,
                 },
@@ -431,6 +446,13 @@ impl Pipeline {
                 tracing::error!(%error, attempt = %attempt.id, "the end of an attempt is not written down yet");
             }
         }
+    }
+}
+
+impl Account<'_> {
+    /// What of a price is to be paid in money: nothing, if credits pay.
+    fn in_money(&self, price: Price) -> Price {
+        if self.pot.is_some() { Price::FREE } else { price }
     }
 }
 

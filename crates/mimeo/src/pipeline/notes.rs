@@ -109,6 +109,14 @@ impl Notes {
         noted.story.cache_key = Some(key.to_string());
     }
 
+    /// Something that was found out about the request before it was made, in a clause.
+    pub(super) fn read(&self, line: String) {
+        let mut noted = self.noted();
+        if !noted.story.reading.contains(&line) {
+            noted.story.reading.push(line);
+        }
+    }
+
     /// ④ Who is asked in which order, and what was thought of each.
     pub(super) fn ranked(&self, plan: &Plan, considered: Vec<Considered>) {
         let mut noted = self.noted();

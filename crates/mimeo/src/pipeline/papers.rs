@@ -11,7 +11,7 @@ use super::Order;
 use super::notes::Notes;
 use super::stories::Stories;
 use crate::cache::Cache;
-use crate::config::{Route, RouteCache, RouteQuality};
+use crate::config::{CreditUse, Route, RouteCache, RouteQuality};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -137,6 +137,7 @@ impl Papers {
             user: None,
             metadata: BTreeMap::new(),
             retry_unknown: false,
+            trim_prompt: None,
             explain: false,
             unknown: BTreeMap::new(),
         };
@@ -145,6 +146,7 @@ impl Papers {
             // Whoever asked is gone: what fails is told of, and nothing more is paid.
             quality: RouteQuality::default(),
             failover_on_refusal: self.failover_on_refusal,
+            credits: CreditUse::Ignore,
             ..Route::default()
         };
         let plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));

@@ -1,4 +1,4 @@
-//! The limit that a request sets itself (`max_spend_usd`), over all calls made for it.
+//! A request's own limit, `max_spend_usd`, over all of its calls.
 
 use crate::domain::{Price, Usd};
 use crate::error::{Error, Kind, Result};

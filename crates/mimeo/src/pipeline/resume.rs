@@ -80,7 +80,8 @@ impl Pipeline {
             calling: started.elapsed(),
             job: Some(held),
         };
-        let account = Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now() };
+        let account =
+            Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now(), pot: None };
         let mut laps = Laps::new();
         let called = self.conclude(&order, account, job.attempt.subject.pictures, attempt, &mut laps).await;
         order.notes.called(&candidate.name, started, Some(job.attempt.id), job.attempt.expected, &called);

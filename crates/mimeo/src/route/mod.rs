@@ -12,8 +12,10 @@ pub mod listing;
 pub mod performance;
 pub mod rank;
 mod template;
+pub mod trim;
 mod virtuals;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -198,6 +200,16 @@ impl Plan {
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
     }
+
+    /// The prompt as `provider`'s `model` gets it, if that is not what was `asked`.
+    pub fn prompt_sent(&self, asked: &str, provider: &str, model: &str) -> Option<&str> {
+        let is_it = |candidate: &&Candidate| match &candidate.maker {
+            Maker::Provider(known, its) => known.name == provider && its.id == model,
+            Maker::Template => false,
+        };
+        let prompt = self.candidates.iter().find(is_it)?.request.prompt.as_str();
+        (prompt != asked).then_some(prompt)
+    }
 }
 
 impl Routes {
@@ -241,6 +253,11 @@ impl Routes {
     /// The providers.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The candidates of all routes, each with its route's name.
+    pub fn candidates(&self) -> impl Iterator<Item = (&str, &providers::Candidate)> {
+        self.routes.iter().flat_map(|(name, route)| route.candidates.iter().map(move |(one, _)| (name.as_str(), one)))
     }
 
     /// What can make the picture of `call`, which is about `sense`.
@@ -331,7 +348,8 @@ impl Routes {
                 dropped.push((name, DropReason::Category(category.to_owned())));
                 continue;
             }
-            match fit(candidate, choice, call, tier) {
+            let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(candidate, call);
+            match fit(candidate, choice, call, tier, is_trimmed) {
                 Ok(Fitted { request, target }) => candidates.push(Candidate {
                     target,
                     identity: identity(candidate),
@@ -496,20 +514,33 @@ fn fit(
     choice: &config::Choice,
     call: &Call,
     tier: Option<&str>,
+    is_trimmed: bool,
 ) -> Result<Fitted, Misfit> {
     let model: &ResolvedModel = &candidate.model;
     let steps = choice.steps.filter(|_| call.request.steps.is_none());
     let quality = candidate.quality.as_ref().filter(|_| call.request.quality.is_none() && call.quality_tier.is_none());
-    if steps.is_none() && quality.is_none() {
-        return model.fit(&call.request, &call.unknown, tier);
+    let mut request = Cow::Borrowed(&call.request);
+    if is_trimmed && let Cow::Owned(prompt) = trim::trim(&call.request.prompt) {
+        request.to_mut().prompt = prompt;
     }
-    let mut request = call.request.clone();
-    request.steps = steps.or(request.steps);
-    request.quality = quality.cloned().or(request.quality);
+    if steps.is_some() {
+        request.to_mut().steps = steps;
+    }
+    if let Some(quality) = quality {
+        request.to_mut().quality = Some(quality.clone());
+    }
     model.fit(&request, &call.unknown, tier.filter(|_| quality.is_none()))
 }
 
-fn name_of(choice: &providers::Candidate) -> String {
+/// True if a shorter prompt is a cheaper one. Instructions for an edit stay as they are: in “make me taller” no word
+/// is filler.
+fn pays_for_text(candidate: &providers::Candidate, call: &Call) -> bool {
+    let prices = candidate.model.prices.as_ref();
+    call.request.operation == Operation::Generate && prices.is_some_and(crate::pricing::Prices::counts_text)
+}
+
+/// A candidate as people name it: `provider/model` or `provider/model@quality`.
+pub fn name_of(choice: &providers::Candidate) -> String {
     let quality = choice.quality.as_ref().map(|quality| format!("@{quality}")).unwrap_or_default();
     format!("{}/{}{quality}", choice.provider.name, choice.model.id)
 }

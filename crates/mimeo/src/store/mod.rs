@@ -4,6 +4,7 @@
 //! method that writes returns after its commit. Every picture row, entry and sum is asked for with its
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
+mod about;
 mod address;
 mod attempts;
 mod blobs;
@@ -23,6 +24,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use about::DatabaseFacts;
 pub use address::{BadDatabaseAddress, DatabaseAddress};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};

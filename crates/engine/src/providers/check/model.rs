@@ -3,7 +3,7 @@
 use super::Faults;
 use super::layout::At;
 use crate::domain::{Operation, Usd};
-use crate::pricing::{Certainty, OutputTokens, Rates};
+use crate::pricing::{Certainty, OutputTokens, Prices, Rates};
 use crate::providers::comfy;
 use crate::providers::model::{Model, Sizes, Status};
 use crate::providers::near::near;
@@ -192,22 +192,44 @@ impl Finding<'_, '_, '_> {
         }
     }
 
+    /// Its prices, and what they are announced to be.
     fn prices(&mut self) {
-        let Some(prices) = &self.model.prices else { return };
+        let model = self.model;
+        if let Some(prices) = &model.prices {
+            self.version("prices", prices);
+        }
+        let mut before = model.prices.as_ref().and_then(|prices| prices.from);
+        for (index, prices) in model.price_changes.iter().enumerate() {
+            let place = format!("price_changes.{index}");
+            self.version(&place, prices);
+            if prices.from.is_none() {
+                self.add(&place, "a price change needs the day `from` which it holds");
+            } else if prices.from <= before {
+                self.add(&format!("{place}.from"), "each version of the prices begins after the one before it");
+            }
+            before = prices.from;
+        }
+    }
+
+    /// One version of the prices, which stands at `place`.
+    fn version(&mut self, place: &str, prices: &Prices) {
         if let Some(message) = prices.fault() {
-            let at = self.at.join(&At::of("prices")).named_in("rates", &message);
-            self.faults.add(&at, format!("model {}: prices.{message}", self.model.id));
+            // The message begins with the key that is wrong.
+            let section = message.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default();
+            let at = self.at.join(&At::of(place)).named_in(section, &message);
+            self.faults.add(&at, format!("model {}: {place}.{message}", self.model.id));
         }
         if prices.certainty == Certainty::Configured {
-            let message =
-                "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
-            self.add("prices.certainty", message);
+            let message = format!(
+                "{place}.certainty = \"configured\" is what operators say; it is verified, reported or recalled"
+            );
+            self.add(&format!("{place}.certainty"), message);
         }
         let own = &self.model.qualities;
         let knows = |quality: &str| own.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
         let mut strange: Vec<(String, String)> = Vec::new();
-        let mut named = |place: String, quality: Option<&String>| {
-            strange.extend(quality.filter(|quality| !knows(quality)).map(|quality| (place, quality.clone())));
+        let mut named = |row: String, quality: Option<&String>| {
+            strange.extend(quality.filter(|quality| !knows(quality)).map(|quality| (row, quality.clone())));
         };
         match &prices.rates {
             Rates::Image(rows) => {
@@ -233,14 +255,14 @@ impl Finding<'_, '_, '_> {
             },
             Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
         }
-        for (place, quality) in strange {
+        for (row, quality) in strange {
             let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
-            self.add(&format!("prices.rates.{place}"), message);
+            self.add(&format!("{place}.rates.{row}"), message);
         }
-        for (place, usd, most, unit) in dear(&prices.rates) {
+        for (row, usd, most, unit) in dear(&prices.rates) {
             if usd > most {
                 let message = format!("${usd} for one {unit}? Prices are US dollars, and for one");
-                self.add(&format!("prices.rates.{place}"), message);
+                self.add(&format!("{place}.rates.{row}"), message);
             }
         }
     }
