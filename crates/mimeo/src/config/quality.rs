@@ -57,7 +57,8 @@ pub struct RouteQuality {
     /// What is looked for: `blank`, `flat`, `truncated`, `size`, `placeholder`, `watermark`. By default all of them; the
     /// last two only for pictures from beyond this machine and its network.
     pub checks: Option<Vec<Check>>,
-    /// What becomes of a picture that fails.
+    /// What becomes of a picture that fails: `warn` (the default) gives it out with a warning, `discard` does not give it
+    /// out, `next` asks the next candidate, which is paid as well.
     pub on_fail: OnFail,
 }
 
