@@ -30,6 +30,7 @@ mod layers;
 mod limits;
 mod money;
 mod overload;
+mod prices;
 mod proxy;
 mod reconcile;
 mod replicas;

@@ -124,10 +124,26 @@ impl Blueprint {
 ///
 /// # Errors
 /// Every fault of that folder.
-fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+pub fn records(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
     let mut catalogue = Catalogue::embedded();
     if let Some(folder) = &config.catalogue.path {
         catalogue.add_folder(folder)?;
+    }
+    Ok(catalogue)
+}
+
+/// The same, with the configured prices laid over it.
+///
+/// # Errors
+/// Every fault of the folder, or of the first file of prices that has one.
+fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+    let mut catalogue = records(config)?;
+    for path in &config.prices.files {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![RecordFault::file(&file, format!("cannot be read: {error}. prices.files names it"))]
+        })?;
+        catalogue.lay(&text, &file)?;
     }
     Ok(catalogue)
 }

@@ -9,6 +9,7 @@ mod demo;
 mod generate;
 mod keys;
 mod ledger;
+mod prices;
 mod providers;
 mod reconcile;
 mod render;
@@ -50,6 +51,8 @@ enum Command {
     Ledger(ledger::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
+    /// What pictures cost, and where that is known from
+    Prices(prices::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
     /// What is stored, and purging it
@@ -168,6 +171,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
+        Command::Prices(arguments) => prices::run(arguments, environment),
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),

@@ -5,6 +5,7 @@
 
 mod blobs;
 pub mod check;
+mod prices;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use serde::Deserialize;
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
-pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
+pub use prices::PriceSources;
 pub use reference::reference;
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
@@ -38,6 +40,8 @@ pub struct Config {
     pub render: Render,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
+    /// Where prices come from beside the catalogue.
+    pub prices: PriceSources,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
     /// is there without any configuration.
     pub providers: BTreeMap<String, Provider>,
