@@ -4,6 +4,7 @@
 //! provider, a model's capabilities or the wire: [`Wanted`] is all that a price depends on.
 
 pub mod compare;
+mod exact;
 pub mod sheet;
 mod tokens;
 mod units;
