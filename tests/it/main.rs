@@ -22,6 +22,7 @@ mod cluster;
 mod conformance;
 mod crash;
 mod delivery;
+mod drift;
 mod engines;
 mod front_door;
 mod hostile;

@@ -14,6 +14,7 @@ mod jobs;
 mod ledger;
 mod migrations;
 mod outages;
+mod prices;
 mod purges;
 mod replies;
 mod terms;

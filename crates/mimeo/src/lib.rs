@@ -11,6 +11,8 @@
 //! | [`route`] | which candidates can make it, in which order, and why |
 //! | [`ledger`] | reserve, settle, release, suspend; budgets |
 //! | [`attempt`] | one paid call, with its state written before the first byte leaves |
+//! | [`prices`] | what holds now: changed prices, and what was learned from bills |
+//! | [`alerts`] | what the operator is told without asking |
 //! | [`providers`], [`pricing`] | the catalogue, the wire shapes, what a call costs |
 //! | [`render`] | pictures made here, from templates |
 //! | [`media`] | what bytes are: sniffed, bounded, checked |
@@ -31,6 +33,8 @@ pub mod flight;
 pub mod route;
 pub mod ledger;
 pub mod attempt;
+pub mod prices;
+pub mod alerts;
 pub mod render;
 pub mod store;
 pub mod shared;

@@ -23,6 +23,7 @@ mod kept;
 mod laps;
 mod make;
 mod papers;
+mod purse;
 mod render;
 mod resume;
 
@@ -33,17 +34,19 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
 use crate::domain::{
-    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
+    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
+use crate::prices::PriceBook;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::{Plan, Routes};
@@ -52,6 +55,7 @@ use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
+use purse::Purse;
 
 /// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
 type Landing = Result<Arc<Landed>, Arc<Error>>;
@@ -103,6 +107,9 @@ pub struct Pipeline {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    alerts: Alerts,
     store: Arc<Store>,
     shared: Shared,
     renderer: Arc<Renderer>,
@@ -141,6 +148,10 @@ pub struct Parts {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    /// Tells the operator.
+    pub alerts: Alerts,
     /// Templates.
     pub renderer: Arc<Renderer>,
     /// Owns all paid work.
@@ -165,7 +176,20 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, public_url } = parts;
+        let Parts {
+            store,
+            shared,
+            cache,
+            routes,
+            ledger,
+            prices,
+            alerts,
+            renderer,
+            tracker,
+            clock,
+            lifetimes,
+            public_url,
+        } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -182,6 +206,8 @@ impl Pipeline {
             cache,
             routes,
             ledger,
+            prices,
+            alerts,
             shared,
             store,
             renderer,
@@ -428,7 +454,7 @@ impl Pipeline {
 
     /// What callers may name in `model`.
     pub fn models(&self) -> Vec<ModelListing> {
-        self.routes.models(self.clock.now())
+        self.routes.models(&self.prices)
     }
 
     /// Sums of the ledger.
@@ -534,51 +560,4 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// What is left to spend of a request's own limit.
-#[derive(Debug)]
-struct Purse {
-    limit: Option<Usd>,
-    spent: Usd,
-}
-
-impl Purse {
-    fn new(limit: Option<Usd>) -> Self {
-        Purse { limit, spent: Usd::ZERO }
-    }
-
-    /// Takes the most that a call may cost out of the limit.
-    fn take(&mut self, price: Price) -> Result<()> {
-        let Some(limit) = self.limit else { return Ok(()) };
-        let Price::Known(price) = price else {
-            return Err(Error::new(Kind::OverBudget, "Nobody knows what this costs, and max_spend_usd is set.")
-                .code("price_unknown")
-                .param("max_spend_usd"));
-        };
-        if self.spent + price > limit {
-            return Err(Error::new(
-                Kind::OverBudget,
-                format!(
-                    "This may cost up to ${price}{}, and max_spend_usd is {limit}. Nothing more was sent.",
-                    if self.spent.is_zero() { String::new() } else { format!(" on top of ${}", self.spent) }
-                ),
-            )
-            .code("max_spend_exceeded")
-            .param("max_spend_usd"));
-        }
-        self.spent += price;
-        Ok(())
-    }
-
-    /// Puts back what was taken for a call that cost nothing.
-    fn put_back(&mut self, price: Price) {
-        self.settle(price, Price::FREE);
-    }
-
-    /// Puts what a call did cost in the place of what was taken for it.
-    fn settle(&mut self, price: Price, cost: Price) {
-        let taken = price.known().unwrap_or(Usd::ZERO);
-        self.spent += cost.known().unwrap_or(taken) - taken;
-    }
 }

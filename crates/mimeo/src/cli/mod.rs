@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration or record.
 
+mod alerts;
 mod budgets;
 mod cache;
 mod check;
@@ -51,8 +52,10 @@ enum Command {
     Ledger(ledger::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
-    /// What pictures cost, and where that is known from
+    /// What pictures cost, where that is known from, what has changed, and how right it was
     Prices(prices::Arguments),
+    /// What the operator was told without asking
+    Alerts(alerts::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
     /// What is stored, and purging it
@@ -171,7 +174,8 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
-        Command::Prices(arguments) => prices::run(arguments, environment),
+        Command::Prices(arguments) => prices::run(arguments, environment).await,
+        Command::Alerts(arguments) => alerts::run(arguments, environment).await,
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),

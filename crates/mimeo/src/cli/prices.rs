@@ -1,6 +1,10 @@
-//! `mimeo prices`: what pictures cost, where that is known from, and what others say.
+//! `mimeo prices`: what pictures cost, where that is known from, what others say, what has changed, and how right it
+//! was.
 
+mod accuracy;
+mod history;
 mod list;
+mod refresh;
 mod sheet;
 mod show;
 
@@ -42,15 +46,42 @@ enum Command {
     Diff(sheet::Diff),
     /// Turn a price sheet of others into a file for prices.files
     Import(sheet::Import),
+    /// Prices that have changed while the gateway ran, with who said so
+    History {
+        #[command(flatten)]
+        common: Common,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// How far bills were from what was expected, by model and quality, over the last 30 days
+    Accuracy {
+        #[command(flatten)]
+        common: Common,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the price feeds now; a running gateway reckons with what they change within seconds
+    Refresh {
+        #[command(flatten)]
+        common: Common,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-pub(super) fn run(arguments: Arguments, environment: &Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
         None => list::run(&arguments.list, environment),
         Some(Command::List(listing)) => list::run(&listing, environment),
         Some(Command::Show { common, model, json }) => show::run(&common, &model, json, environment),
         Some(Command::Diff(arguments)) => sheet::diff(&arguments, environment),
         Some(Command::Import(arguments)) => sheet::import(&arguments, environment),
+        Some(Command::History { common, json }) => history::run(&common, json, environment).await,
+        Some(Command::Accuracy { common, json }) => accuracy::run(&common, json, environment).await,
+        Some(Command::Refresh { common, json }) => refresh::run(&common, json, environment).await,
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Every key has a default and a doc comment; `docs/config.md` is generated from both.
 
+mod alerts;
 mod blobs;
 pub mod check;
 mod prices;
@@ -15,11 +16,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use alerts::{Alerts, Webhook};
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
-pub use prices::PriceSources;
+pub use prices::{Feed, FeedFormat, PriceSources};
 pub use reference::reference;
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
@@ -40,8 +42,10 @@ pub struct Config {
     pub render: Render,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
-    /// Where prices come from beside the catalogue.
+    /// Where prices come from beside the catalogue, and when a bill is not what it should be.
     pub prices: PriceSources,
+    /// What the operator is told without asking.
+    pub alerts: Alerts,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
     /// is there without any configuration.
     pub providers: BTreeMap<String, Provider>,

@@ -8,6 +8,7 @@ use super::again::Askable;
 use super::papers::Papers;
 use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
+use crate::alerts::{Alert, AlertKind};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
+use crate::prices::SettledCall;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
 use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
@@ -79,7 +81,8 @@ impl Pipeline {
                 Maker::Template => Asked { pictures: self.render(order, candidate).await?, ..Asked::default() },
                 Maker::Provider(provider, model) => {
                     let after = askable.get(index + 1..).unwrap_or_default();
-                    let source = Account { candidate, provider, model, after, begun };
+                    let model = self.prices.priced(provider, model);
+                    let source = Account { candidate, provider, model: &model, after, begun };
                     if let Some(why) = self.rests(source, missing) {
                         trail.push(format!("{}: {why}", candidate.name));
                         continue;
@@ -114,7 +117,8 @@ impl Pipeline {
         missing: u32,
         so_far: &mut Progressing<'_>,
     ) -> Result<Asked> {
-        let price = |n| account.model.expected(&account.candidate.request, n, order.partials());
+        let Account { candidate, provider, model, .. } = account;
+        let price = |n| self.prices.expected(provider, model, &candidate.request, n, order.partials());
         let batches = batches(missing, account.model.max_n, price);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
@@ -231,7 +235,11 @@ impl Pipeline {
             }
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
-            Ok(Made::AccountSpent(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::AccountSpent(error)) => {
+                let (subject, message) = (provider.name.clone(), error.message.clone());
+                self.alerts.raise(Alert { kind: AlertKind::AccountSpent, subject, message, at: self.clock.now() });
+                Ok(Called::AccountSpent(error))
+            }
             // Before anything was written: the next candidate may have room.
             Ok(Made::TurnedAway(full)) => {
                 let error = Error::from_fault(&full, &provider.name, job.attempt);
@@ -255,13 +263,16 @@ impl Pipeline {
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
         let fault = match outcome {
             Ok(generated) => {
-                let billed = model.billed(&candidate.request, n, order.partials(), &generated);
+                let request = &candidate.request;
+                let billed = self.prices.billed(provider, model, request, (n, order.partials()), &generated);
                 let admitted = admit(&generated).await; //                                     ⑦
                 laps.lap("admit");
                 failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
-                        let kept = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
+                        let (bound, generated) = (attempt.expected, &generated);
+                        self.prices.settled(SettledCall { provider, model, request, n, bound, billed, generated });
+                        let kept = self.keep(order, account, &attempt, pictures, generated, billed).await; // ⑧
                         laps.lap("store");
                         return Ok(Called::Pictures(kept));
                     }

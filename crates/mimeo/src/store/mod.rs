@@ -5,6 +5,7 @@
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
 mod address;
+mod alerts;
 mod attempts;
 mod blobs;
 mod entries;
@@ -12,6 +13,7 @@ mod instance;
 mod jobs;
 mod money;
 mod postgres;
+mod prices;
 mod replies;
 mod report;
 mod retention;
@@ -22,12 +24,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use address::{BadDatabaseAddress, DatabaseAddress};
+pub use alerts::{AlertRow, NewAlert};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 use instance::Instance;
 pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
+pub use prices::{NewPriceChange, PriceChange, Settled};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 pub use retention::{Findings, Kept, Uses};
