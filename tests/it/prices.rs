@@ -170,7 +170,7 @@ fn a_sheet_of_ones_own_needs_a_mapping() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn imported_prices_are_what_is_charged() {
+async fn imported_prices_hold() {
     let mut world = World::new().await;
     let folder = world.folder.0.clone();
     let listed = "provider,model,usd\nsandbox,standard,0.07\nnobody,standard,1\n";
@@ -189,17 +189,23 @@ async fn imported_prices_are_what_is_charged() {
 
     let config = folder.join("mimeo.toml");
     let text = std::fs::read_to_string(&config).expect("there");
-    std::fs::write(&config, format!("{text}\n[prices]\nfiles = ['prices.toml']\n")).expect("written");
+    let dear = "[routes.dear]\ncandidates = ['sandbox/standard']\nbudget = { usd = '0.05', per = 'total' }\n";
+    std::fs::write(&config, format!("{text}\n[prices]\nfiles = ['prices.toml']\n{dear}")).expect("written");
     let (_, out, _) = world.run(&["prices", "show", "sandbox/standard"]);
     assert!(out.contains("$0.07 per picture") && out.contains("reported, read 2026-11-21"), "{out}");
     // The same again does not take its own prices for those of the catalogue.
     let (_, _, err) = world.run(&import(&["-o", "prices.toml"]));
     assert!(err.contains("1 prices are in prices.toml"), "{err}");
 
-    // What it does to a request: the price is what is set aside, so a budget below it is not enough.
+    // The price is what is set aside, so a budget that is enough for the catalogue's price is not for this one.
+    let body = json!({"model": "dear", "prompt": "a kite", "size": "64x64"});
     world.restart();
-    let (code, _, err) = world.run(&["check"]);
-    assert_eq!(code, 0, "{err}");
+    world.generate(body.clone()).await.expect(429);
+    std::fs::write(&config, format!("{text}\n{dear}")).expect("written");
+    world.restart();
+    world.generate(body).await.expect(200);
+    std::fs::write(&config, format!("{text}\n[prices]\nfiles = ['prices.toml']\n")).expect("written");
+    world.restart();
     let models = world.get("/v1/models").await.expect(200);
     let list = models.body["data"].as_array().expect("a list").clone();
     let one = list.iter().find(|one| one["id"] == "sandbox/standard").expect("listed");

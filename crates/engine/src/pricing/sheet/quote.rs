@@ -150,6 +150,9 @@ impl Quote {
     }
 
     fn alone(&self) -> Result<Rates, String> {
+        if self.image_output.is_some() && !self.images.is_empty() {
+            return Err("it is billed per token, so that its price per picture holds for one size only".to_owned());
+        }
         if !self.images.is_empty() {
             return Ok(Rates::Image(self.images.clone()));
         }

@@ -174,4 +174,6 @@ fn a_coarser_quote_is_no_price() {
     let tokens = Quote { image_output: usd("0.00004"), ..Quote::default() };
     assert!(tokens.prices(None, &origin()).unwrap_err().contains("how many"));
     assert!(flat.prices(None, &origin()).is_ok());
+    let both = Quote { images: flat.images.clone(), ..tokens };
+    assert!(both.prices(None, &origin()).unwrap_err().contains("one size"));
 }
