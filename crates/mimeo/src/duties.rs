@@ -176,7 +176,7 @@ impl Duties {
                 tracing::debug!(feed = feed.name(), matched = polled.matched, changed = polled.changed.len(), "prices");
             }
             Err(error) => {
-                tracing::warn!(feed = feed.name(), %error, "what a price feed says could not be written down")
+                tracing::warn!(feed = feed.name(), %error, "what a price feed says could not be written down");
             }
         }
     }

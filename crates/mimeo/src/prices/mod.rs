@@ -401,7 +401,7 @@ impl PriceBook {
                 Ok(Some(_)) => this.0.alerts.raise(this.drift(name, message)),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(%error, model = name, "a price that bills tell could not be written down")
+                    tracing::error!(%error, model = name, "a price that bills tell could not be written down");
                 }
             }
         });
