@@ -16,6 +16,7 @@ mod jobs;
 mod ledger;
 mod migrations;
 mod outages;
+mod prices;
 mod purges;
 mod replies;
 mod stories;

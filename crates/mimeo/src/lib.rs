@@ -12,6 +12,8 @@
 //! | [`ledger`] | reserve, settle, release, suspend; budgets |
 //! | [`attempt`] | one paid call, with its state written before the first byte leaves |
 //! | [`quality`] | how good a candidate's pictures are, as far as anybody has said so |
+//! | [`prices`] | what holds now: changed prices, and what was learned from bills |
+//! | [`alerts`] | what the operator is told without asking |
 //! | [`providers`], [`pricing`] | the catalogue, the wire shapes, what a call costs |
 //! | [`render`] | pictures made here, from templates |
 //! | [`media`] | what bytes are: sniffed, bounded, checked |
@@ -33,6 +35,8 @@ pub mod route;
 pub mod ledger;
 pub mod attempt;
 pub mod quality;
+pub mod prices;
+pub mod alerts;
 pub mod render;
 pub mod store;
 pub mod shared;

@@ -41,6 +41,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
@@ -54,6 +55,7 @@ use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::media::inspect::Habits;
+use crate::prices::PriceBook;
 use crate::quality::{Judge, Opinions};
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
@@ -137,6 +139,9 @@ pub struct Pipeline {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    alerts: Alerts,
     store: Arc<Store>,
     shared: Shared,
     renderer: Arc<Renderer>,
@@ -185,6 +190,10 @@ pub struct Parts {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    /// Tells the operator.
+    pub alerts: Alerts,
     /// Templates.
     pub renderer: Arc<Renderer>,
     /// Owns all paid work.
@@ -220,7 +229,7 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, .. } = parts;
+        let Parts { store, shared, cache, routes, ledger, prices, alerts, renderer, tracker, clock, .. } = parts;
         let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, environments, .. } = parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
@@ -241,6 +250,8 @@ impl Pipeline {
             cache,
             routes,
             ledger,
+            prices,
+            alerts,
             shared,
             store,
             renderer,
@@ -509,7 +520,7 @@ impl Pipeline {
 
     /// What callers may name in `model`.
     pub fn models(&self) -> Vec<ModelListing> {
-        self.routes.models(self.clock.now())
+        self.routes.models(&self.prices)
     }
 
     /// Sums of the ledger.

@@ -3,6 +3,9 @@
 //! Prices are data in the provider records; the arithmetic is here, in integers only. Nothing here knows a
 //! provider, a model's capabilities or the wire: [`Wanted`] is all that a price depends on.
 
+pub mod compare;
+mod exact;
+pub mod sheet;
 mod tokens;
 mod units;
 mod versions;

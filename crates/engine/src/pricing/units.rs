@@ -220,8 +220,12 @@ impl SecondRate {
 impl CreditRate {
     /// What one picture costs.
     pub(super) fn price(&self, wanted: &Wanted<'_>) -> Price {
-        let rows: Vec<ImageRate> = self.image.iter().map(|row| row.in_dollars(self.usd)).collect();
-        dearest(&rows, wanted)
+        dearest(&self.rows(), wanted)
+    }
+
+    /// Its rows in dollars.
+    pub(super) fn rows(&self) -> Vec<ImageRate> {
+        self.image.iter().map(|row| row.in_dollars(self.usd)).collect()
     }
 
     pub(super) fn fault(&self) -> Option<String> {

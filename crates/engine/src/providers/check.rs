@@ -11,6 +11,7 @@ mod wiring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use layout::{At, Layout};
+pub(super) use model::price_faults;
 pub use report::RecordFault;
 
 use super::model::Model;

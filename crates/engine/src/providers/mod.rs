@@ -15,6 +15,7 @@
 //! | `exchange` | the shape of most: one request, and the picture in its answer |
 //! | `poll` | the shape of those that answer with a job |
 //! | `comfy` | the shape of servers that execute a graph |
+//! | [`overrides`], [`quotes`] | prices that an operator lays over the catalogue; what a price sheet says of its models |
 //! | `pointer`, `answer` | places in JSON, and what an answer holds |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
@@ -41,12 +42,14 @@ pub mod model;
 mod near;
 mod need;
 mod openai;
+pub mod overrides;
 mod probe;
 pub mod provider;
 mod rate;
 mod exchange;
 mod poll;
 mod pointer;
+pub mod quotes;
 pub mod record;
 pub mod registry;
 mod schema;

@@ -255,6 +255,17 @@ impl Model {
         }
     }
 
+    /// True if a call at `prices` that gets all its pictures costs what [`Model::expected_with`] says, to the dot: see
+    /// [`Prices::is_exact`].
+    pub fn is_exact_with(&self, prices: &Prices, request: &ImageRequest) -> bool {
+        let mut wanted = self.wanted(request, &[], 1, 0);
+        // Where nobody says how many steps are taken, the most that may be are reckoned with.
+        if request.steps.is_none() && !self.defaults.contains_key("steps") {
+            wanted.steps = None;
+        }
+        prices.is_exact(&wanted)
+    }
+
     /// What holds on `day` (UTC) after `pictures` of that calendar month: the last version that has begun, at the volume
     /// tier that is reached. `None` if nobody knows.
     pub fn prices_on(&self, day: Date, pictures: u64) -> Option<Cow<'_, Prices>> {

@@ -28,6 +28,9 @@ pub struct Record {
     pub name: String,
     /// The provider's name as people write it.
     pub title: String,
+    /// What others call it: how it stands in price sheets.
+    #[serde(default)]
+    pub known_as: Vec<String>,
     /// The engine that speaks to it.
     pub shape: Shape,
     /// Where its API is described.

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration or record.
 
+mod alerts;
 mod budgets;
 mod cache;
 mod check;
@@ -12,6 +13,7 @@ mod feedback;
 mod generate;
 mod keys;
 mod ledger;
+mod prices;
 mod providers;
 mod quality;
 mod reconcile;
@@ -62,6 +64,10 @@ enum Command {
     Providers(providers::Arguments),
     /// Routes, and whom they would ask
     Routes(routes::Arguments),
+    /// What pictures cost, where that is known from, what has changed, and how right it was
+    Prices(prices::Arguments),
+    /// What the operator was told without asking
+    Alerts(alerts::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
     /// What people say of pictures
@@ -189,6 +195,8 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Requests(arguments) => requests::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
         Command::Routes(arguments) => routes::run(arguments, environment),
+        Command::Prices(arguments) => prices::run(arguments, environment).await,
+        Command::Alerts(arguments) => alerts::run(arguments, environment).await,
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Feedback(arguments) => feedback::run(arguments, environment).await,
         Command::Quality(arguments) => quality::run(arguments, environment).await,

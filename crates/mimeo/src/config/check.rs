@@ -123,6 +123,10 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if !(10..=10_000).contains(&config.shared.patience_ms) {
         fault("shared", None, format!("patience_ms = {} is not between 10 and 10000", config.shared.patience_ms));
     }
+    config.prices.faults().into_iter().for_each(|message| fault("prices", None, message));
+    if config.alerts.repeat_s == 0 {
+        fault("alerts", None, "repeat_s must be at least 1: the same would be told at every request".into());
+    }
     for (name, provider) in &config.providers {
         if let Some(url) = &provider.base_url
             && !(url.starts_with("https://") || url.starts_with("http://"))

@@ -3,10 +3,12 @@
 //!
 //! Every key has a default and a doc comment; `docs/config.md` is generated from both.
 
+mod alerts;
 mod blobs;
 pub mod check;
 mod credits;
 mod environments;
+mod prices;
 mod quality;
 mod reference;
 mod requests;
@@ -19,12 +21,14 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use alerts::{Alerts, Webhook};
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
 pub use credits::CreditUse;
 pub use environments::{Environments, warnings as environment_warnings};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
+pub use prices::{Feed, FeedFormat, PriceSources};
 pub use quality::{Judge, OnFail, Quality, RouteQuality};
 pub use reference::reference;
 pub use requests::Requests;
@@ -52,6 +56,10 @@ pub struct Config {
     pub quality: Quality,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
+    /// Where prices come from beside the catalogue, and when a bill is not what it should be.
+    pub prices: PriceSources,
+    /// What the operator is told without asking.
+    pub alerts: Alerts,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
     /// is there without any configuration.
     pub providers: BTreeMap<String, Provider>,

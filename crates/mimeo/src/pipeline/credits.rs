@@ -38,7 +38,7 @@ impl Pipeline {
             }
             // As many as one call makes: what a pot does not cover of the rest goes on from there.
             let n = count.min(model.max_n.max(1));
-            let price = model.expected(&candidate.request, n, order.partials());
+            let price = self.prices.expected(provider, model, &candidate.request, n, order.partials());
             let cost = marginal(price, n, &self.ledger.credits_left(&provider.name).await?);
             if cost.pot.is_some() {
                 order.notes.read(format!("{}: goes first, with {}", candidate.name, cost.why));

@@ -11,6 +11,7 @@ use super::purse::Purse;
 use super::rank::known_as;
 use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, total};
+use crate::alerts::{Alert, AlertKind};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
@@ -20,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
+use crate::prices::SettledCall;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
 use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
@@ -109,7 +111,9 @@ impl Pipeline {
                 }
                 Maker::Provider(provider, model) => {
                     let after = askable.get(turn.place + 1..).unwrap_or_default();
-                    let source = Account { candidate, provider, model, after, begun, pot: turn.pot.as_deref() };
+                    let model = self.prices.priced(provider, model);
+                    let pot = turn.pot.as_deref();
+                    let source = Account { candidate, provider, model: &model, after, begun, pot };
                     if let Some(why) = self.rests(source, missing) {
                         order.notes.rests(&candidate.name, "throttled", why);
                         continue;
@@ -159,7 +163,8 @@ impl Pipeline {
         missing: u32,
         so_far: &mut Progressing<'_>,
     ) -> Result<Asked> {
-        let price = |n| account.model.expected(&account.candidate.request, n, order.partials());
+        let Account { candidate, provider, model, .. } = account;
+        let price = |n| self.prices.expected(provider, model, &candidate.request, n, order.partials());
         let batches = batches(missing, account.model.max_n, price);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
@@ -283,7 +288,12 @@ impl Pipeline {
             }
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
-            Ok(Made::AccountSpent(error) | Made::Barred(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::Barred(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::AccountSpent(error)) => {
+                let (subject, message) = (provider.name.clone(), error.message.clone());
+                self.alerts.raise(Alert { kind: AlertKind::AccountSpent, subject, message, at: self.clock.now() });
+                Ok(Called::AccountSpent(error))
+            }
             // Before anything was written: the next candidate may have room.
             Ok(Made::TurnedAway(full)) => {
                 let error = Error::from_fault(&full, &provider.name, job.attempt);
@@ -309,15 +319,18 @@ impl Pipeline {
         self.learn(order, account, n, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
-                let billed = model.billed(&candidate.request, n, order.partials(), &generated);
+                let request = &candidate.request;
+                let billed = self.prices.billed(provider, model, request, (n, order.partials()), &generated);
                 let admitted = admit(&generated).await; //                                     ⑦
                 laps.lap("admit");
                 failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
+                        let (bound, generated) = (attempt.expected, &generated);
+                        self.prices.settled(SettledCall { provider, model, request, n, bound, billed, generated });
                         // Side by side: a look takes no longer than a disk, and what is paid is safe whatever is seen.
                         let looking = self.findings(order, account, pictures.clone());
-                        let keeping = self.keep(order, account, &attempt, pictures, &generated, billed); // ⑧
+                        let keeping = self.keep(order, account, &attempt, pictures, generated, billed); // ⑧
                         let (findings, kept) = tokio::join!(looking, keeping);
                         let seen = self.sort(order, account, kept, findings).await;
                         self.have_judged(order, account, &seen.good);

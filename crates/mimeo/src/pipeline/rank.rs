@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::make::Account;
 use super::{Order, Pipeline};
+use crate::alerts::{Alert, AlertKind};
 use crate::config::Objective;
 use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Usd, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::quality::candidate_name;
 use crate::route::rank::{Moment, Sight};
 use crate::route::{Candidate, Maker, fortune};
+
+/// Calls from which on the slowest of them say something.
+const ENOUGH: f64 = 10.0;
 
 impl Pipeline {
     /// The candidates of an order for `count` pictures in the order in which they are tried. What was thought of all of
@@ -40,7 +44,7 @@ impl Pipeline {
         took: Duration,
         outcome: &std::result::Result<Generated, Fault>,
     ) {
-        let Account { candidate, model, .. } = account;
+        let Account { candidate, provider, model, .. } = account;
         let made = match outcome {
             Ok(generated) => {
                 let billed = model.billed(&candidate.request, n, order.partials(), generated);
@@ -50,7 +54,18 @@ impl Pipeline {
             // Who refuses, or is asked too often, is neither slow nor broken.
             Err(_) => return,
         };
-        self.performance.note(&known_as(candidate), took, made);
+        let name = known_as(candidate);
+        self.performance.note(&name, took, made);
+        let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return };
+        let known = self.performance.of(&name, model.typical_latency(None), Duration::ZERO);
+        if let Some(time) = known.time.filter(|time| time.evidence >= ENOUGH && time.p95 > slow) {
+            let message = format!(
+                "one in twenty of its calls takes more than {:.1} s, and routes.{} calls {slow:.0} s slow",
+                time.p95, order.plan.route
+            );
+            let subject = format!("{name} of {}", provider.name);
+            self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject, message, at: self.clock.now() });
+        }
     }
 
     fn look_at(&self, order: &Order, candidate: &Candidate, count: u32) -> Sight {
@@ -59,7 +74,8 @@ impl Pipeline {
             let (bound, price, time, errors) = (Price::FREE, Price::FREE, None, 0.0);
             return Sight { bound, price, time, errors, quality, sample: 100.0, is_busy: false, idle: None };
         };
-        let bound = model.expected(&candidate.request, count, order.partials());
+        let bound = self.prices.expected(provider, model, &candidate.request, count, order.partials());
+        let price = self.prices.estimate(provider, model, &candidate.request, count).usd;
         let typical = model.typical_latency(candidate.request.quality.as_deref());
         let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
         let known = self.performance.of(&known_as(candidate), typical, cold_start);
@@ -73,7 +89,7 @@ impl Pipeline {
         let sample = if draws { self.opinions.sample(&name, category, prior, seed) } else { quality.mean };
         Sight {
             bound,
-            price: bound,
+            price,
             time: known.time,
             errors: known.errors,
             quality,

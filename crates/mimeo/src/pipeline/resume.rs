@@ -125,6 +125,7 @@ impl Pipeline {
         let known = provider.models().iter().find(|model| model.id == subject.model).cloned();
         let model = known.or_else(|| provider.model(&subject.model).map(|resolved| resolved.model));
         let model = model.ok_or_else(|| format!("{} has no model {} any more", subject.provider, subject.model))?;
+        let model = self.prices.priced(&provider, &model);
         Ok((provider, model, papers, held))
     }
 

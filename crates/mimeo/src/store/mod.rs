@@ -6,6 +6,7 @@
 
 mod about;
 mod address;
+mod alerts;
 mod attempts;
 mod blobs;
 mod entries;
@@ -14,6 +15,7 @@ mod instance;
 mod jobs;
 mod money;
 mod postgres;
+mod prices;
 mod replies;
 mod report;
 mod requests;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 pub use about::DatabaseFacts;
 pub use address::{BadDatabaseAddress, DatabaseAddress};
+pub use alerts::{AlertRow, NewAlert};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
@@ -33,6 +36,7 @@ pub use feedback::{Feedback, FeedbackKind, Heard, Subjected};
 use instance::Instance;
 pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
+pub use prices::{NewPriceChange, PriceChange, Settled};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 pub use requests::StoryQuery;

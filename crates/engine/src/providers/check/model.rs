@@ -213,11 +213,9 @@ impl Finding<'_, '_, '_> {
 
     /// One version of the prices, which stands at `place`.
     fn version(&mut self, place: &str, prices: &Prices) {
-        if let Some(message) = prices.fault() {
-            // The message begins with the key that is wrong.
-            let section = message.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default();
-            let at = self.at.join(&At::of(place)).named_in(section, &message);
-            self.faults.add(&at, format!("model {}: {place}.{message}", self.model.id));
+        for (key, message) in price_faults(self.model, prices) {
+            let at = self.at.join(&At::of(&format!("{place}.{key}")));
+            self.faults.add(&at, format!("model {}: {}", self.model.id, message.replace("{}", place)));
         }
         if prices.certainty == Certainty::Configured {
             let message = format!(
@@ -225,47 +223,55 @@ impl Finding<'_, '_, '_> {
             );
             self.add(&format!("{place}.certainty"), message);
         }
-        let own = &self.model.qualities;
-        let knows = |quality: &str| own.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
-        let mut strange: Vec<(String, String)> = Vec::new();
-        let mut named = |row: String, quality: Option<&String>| {
-            strange.extend(quality.filter(|quality| !knows(quality)).map(|quality| (row, quality.clone())));
-        };
-        match &prices.rates {
-            Rates::Image(rows) => {
-                for (index, row) in rows.iter().enumerate() {
-                    named(format!("image.{index}.quality"), row.quality.as_ref());
-                }
-            }
-            Rates::Credit(rate) => {
-                for (index, row) in rate.image.iter().enumerate() {
-                    named(format!("credit.image.{index}.quality"), row.quality.as_ref());
-                }
-            }
-            Rates::Tokens(rates) => match &rates.output {
-                OutputTokens::Area { base, .. } => {
-                    base.keys().for_each(|quality| named(format!("tokens.output.area.base.{quality}"), Some(quality)));
-                }
-                OutputTokens::Pixels(_) => {}
-                OutputTokens::Table(rows) => {
-                    for (index, row) in rows.iter().enumerate() {
-                        named(format!("tokens.output.table.{index}.quality"), Some(&row.quality));
-                    }
-                }
-            },
-            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
-        }
-        for (row, quality) in strange {
-            let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
-            self.add(&format!("{place}.rates.{row}"), message);
-        }
-        for (row, usd, most, unit) in dear(&prices.rates) {
-            if usd > most {
-                let message = format!("${usd} for one {unit}? Prices are US dollars, and for one");
-                self.add(&format!("{place}.rates.{row}"), message);
-            }
-        }
     }
+}
+
+/// What is wrong with prices of that model, whoever states them: the key below the prices, and what to do. `{}` in a
+/// message stands for the place of the prices.
+pub(in crate::providers) fn price_faults(model: &Model, prices: &Prices) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    if let Some(message) = prices.fault() {
+        // The message begins with the key that is wrong.
+        let key = message.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).next();
+        faults.push((key.unwrap_or_default().to_owned(), format!("{{}}.{message}")));
+    }
+    let knows =
+        |quality: &str| model.qualities.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
+    let mut named = |row: String, quality: Option<&String>| {
+        if let Some(quality) = quality.filter(|quality| !knows(quality)) {
+            let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
+            faults.push((format!("rates.{row}"), message));
+        }
+    };
+    match &prices.rates {
+        Rates::Image(rows) => {
+            for (index, row) in rows.iter().enumerate() {
+                named(format!("image.{index}.quality"), row.quality.as_ref());
+            }
+        }
+        Rates::Credit(rate) => {
+            for (index, row) in rate.image.iter().enumerate() {
+                named(format!("credit.image.{index}.quality"), row.quality.as_ref());
+            }
+        }
+        Rates::Tokens(rates) => match &rates.output {
+            OutputTokens::Area { base, .. } => {
+                base.keys().for_each(|quality| named(format!("tokens.output.area.base.{quality}"), Some(quality)));
+            }
+            OutputTokens::Pixels(_) => {}
+            OutputTokens::Table(rows) => {
+                for (index, row) in rows.iter().enumerate() {
+                    named(format!("tokens.output.table.{index}.quality"), Some(&row.quality));
+                }
+            }
+        },
+        Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
+    }
+    let dear = dear(&prices.rates).into_iter().filter(|(_, usd, most, _)| usd > most);
+    faults.extend(dear.map(|(row, usd, _, unit)| {
+        (format!("rates.{row}"), format!("${usd} for one {unit}? Prices are US dollars, and for one"))
+    }));
+    faults
 }
 
 /// Each rate with its place, with more than anything of the kind costs, and with its unit. What is above that was written
