@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["pipeline"],
     &["attempt"],
     &["cache", "flight", "route", "ledger"],
+    &["classify"],
     &["providers"],
     &["pricing", "store", "media", "render", "shared"],
     &["net"],

@@ -5,6 +5,7 @@
 mod budgets;
 mod cache;
 mod check;
+mod classify;
 mod demo;
 mod generate;
 mod keys;
@@ -44,6 +45,8 @@ enum Command {
     Check(Common),
     /// Make one picture from a prompt
     Generate(generate::Arguments),
+    /// Show how a prompt is read: what it is for, what it shows, how many steps it needs
+    Classify(classify::Arguments),
     /// Draw a template
     Render(render::Arguments),
     /// What was spent, saved, and is in suspense
@@ -165,6 +168,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments, environment).await,
         Command::Check(common) => check::run(&common, environment),
         Command::Generate(arguments) => generate::run(arguments, environment).await,
+        Command::Classify(arguments) => classify::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),

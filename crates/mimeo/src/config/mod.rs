@@ -5,6 +5,7 @@
 
 mod blobs;
 pub mod check;
+pub mod classifier;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
+pub use classifier::{Background, Classifier};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
 pub use reference::reference;
@@ -47,6 +49,8 @@ pub struct Config {
     pub keys: BTreeMap<String, Key>,
     /// Budgets of tenants, by the names that keys give them.
     pub tenants: BTreeMap<String, Tenant>,
+    /// How requests are read for what they are for and what they show.
+    pub classifier: Classifier,
 }
 
 /// Where the gateway listens and what it accepts.

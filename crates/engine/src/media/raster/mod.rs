@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod mask;
 mod orientation;
+mod sample;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,6 +22,7 @@ use fast_image_resize::{PixelType, ResizeOptions, Resizer};
 use crate::domain::target::MOST_ENLARGED;
 use crate::domain::{Digest, Form, Format, Picture};
 pub use mask::{Edited, from_grey, to_grey};
+pub use sample::{Sample, sample};
 
 /// The most pixels that are decoded: 40 megapixels, 160 MB.
 pub const MAX_PIXELS: u64 = 40_000_000;
