@@ -42,13 +42,6 @@ fn rows(out: &mut String, schema: &Value, target: &Value, prefix: &str) {
             rows(out, schema, &inner, &format!("{prefix}{key}."));
             continue;
         }
-        // A list of tables: one row per key of each.
-        if let Some(each) = inner.get("items").map(|items| resolve(schema, items))
-            && each.get("properties").is_some()
-        {
-            rows(out, schema, &each, &format!("{prefix}{key}[]."));
-            continue;
-        }
         let default = match property.get("default") {
             Some(Value::Null) | None if required.contains(&key.as_str()) => {
                 if prefix.is_empty() {
@@ -61,6 +54,10 @@ fn rows(out: &mut String, schema: &Value, target: &Value, prefix: &str) {
             Some(value) => format!("`{value}`"),
         };
         let _ = writeln!(out, "| `{prefix}{key}` | {} | {default} | {about} |", kind(schema, &inner));
+        // A list of tables: one more row per key of each.
+        if let Some(each) = inner.get("items").map(|items| resolve(schema, items)) {
+            rows(out, schema, &each, &format!("{prefix}{key}[]."));
+        }
     }
 }
 
