@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["pipeline"],
     &["attempt"],
     &["cache", "flight", "route", "ledger"],
-    &["quality", "prices"],
+    &["quality", "prices", "classify"],
     &["providers", "alerts"],
     &["pricing", "store", "media", "render", "shared"],
     &["net"],

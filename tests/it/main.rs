@@ -17,6 +17,7 @@ mod books;
 mod budgets;
 mod cache;
 mod catalogue;
+mod classifier;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]
 mod cluster;

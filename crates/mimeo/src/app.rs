@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::alerts::Alerts;
 use crate::cache::Cache;
+use crate::classify::Classifier;
 use crate::clock::Clock;
 use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Environments, Secret, TextRef, Webhook};
 use crate::duties::Duties;
@@ -37,6 +38,8 @@ pub struct Blueprint {
     pub config: Config,
     /// Who can make what.
     pub routes: Arc<Routes>,
+    /// How requests are read for what they are for.
+    pub classifier: Arc<Classifier>,
     /// Templates.
     pub renderer: Arc<Renderer>,
     /// Where the Redis is that replicas share, if they do.
@@ -121,12 +124,15 @@ impl Blueprint {
             }
         }
         let blobs = config.blob_place(environment).map_err(|message| faults.push(fault(format!("blobs: {message}"))));
-        if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
+        let classifier = Classifier::new(&config.classifier, environment)
+            .map_err(|wrong| faults.extend(wrong.iter().map(|message| classifier_fault(file, message))));
+        if let (Some(registry), Some(renderer), Ok(blobs), Ok(classifier)) = (registry, renderer, blobs, classifier) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
                     return Ok(Blueprint {
                         config,
                         routes: Arc::new(routes),
+                        classifier: Arc::new(classifier),
                         renderer,
                         redis,
                         keys,
@@ -174,6 +180,11 @@ fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
         catalogue.lay(&text, &file)?;
     }
     Ok(catalogue)
+}
+
+/// A fault of `[classifier]` in `file`.
+pub fn classifier_fault(file: &Path, message: &str) -> ConfigFault {
+    ConfigFault::file(file, format!("classifier: {message}"))
 }
 
 /// How long connections that are still open may take to end when all work is done.
@@ -228,8 +239,8 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, judge, catalogue, webhook, feeds } =
-            blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, judge, catalogue, .. } = blueprint;
+        let Blueprint { webhook, feeds, classifier, .. } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
@@ -267,6 +278,7 @@ impl App {
             opinions: opinions.clone(),
             judge,
             environments: Environments::of(&config),
+            classifier,
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);

@@ -8,6 +8,7 @@
 //! | [`pipeline`] | **read this first**: one request, phase by phase |
 //! | [`cache`] | what a request is (its key), and whether its pictures are there |
 //! | [`flight`] | one generation for all who ask for the same picture at the same time |
+//! | [`classify`] | what a request is for, and how much of what a model can do it needs |
 //! | [`route`] | which candidates can make it, in which order, and why |
 //! | [`ledger`] | reserve, settle, release, suspend; budgets |
 //! | [`attempt`] | one paid call, with its state written before the first byte leaves |
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod pipeline;
 pub mod cache;
 pub mod flight;
+pub mod classify;
 pub mod route;
 pub mod ledger;
 pub mod attempt;

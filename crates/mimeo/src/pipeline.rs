@@ -45,6 +45,7 @@ use crate::alerts::Alerts;
 use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
+use crate::classify::Classifier;
 use crate::clock::Clock;
 use crate::config::{self, Environments};
 use crate::domain::{
@@ -148,6 +149,7 @@ pub struct Pipeline {
     attempts: Attempts,
     /// How candidates have done of late.
     performance: Performance,
+    classifier: Arc<Classifier>,
     callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
@@ -214,6 +216,8 @@ pub struct Parts {
     pub judge: Option<Judge>,
     /// Which keys may spend on which accounts.
     pub environments: Environments,
+    /// Reads requests for what they are for.
+    pub classifier: Arc<Classifier>,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -230,7 +234,8 @@ impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, shared, cache, routes, ledger, prices, alerts, renderer, tracker, clock, .. } = parts;
-        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, environments, .. } = parts;
+        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, environments, classifier, .. } =
+            parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -244,6 +249,7 @@ impl Pipeline {
             ),
             callbacks,
             performance: Performance::default(),
+            classifier,
             stories: Stories::new(Arc::clone(&store), tracker.clone(), requests),
             flights: Flights::default(),
             desks: kept::Desks::default(),
@@ -308,7 +314,7 @@ impl Pipeline {
         notes: &Arc<Notes>,
     ) -> Result<Answer> {
         let mut laps = Laps::new();
-        let order = Arc::new(self.understand(call, notes)?); //                                 ①
+        let order = Arc::new(self.understand(call, notes).await?); //                           ①
         laps.lap("key");
         let mut joined = false;
         loop {
@@ -363,8 +369,14 @@ impl Pipeline {
 
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
-    fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
-        let sense = Sense { purpose: call.purpose.clone(), category: call.category.clone() };
+    async fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
+        let mut sense = Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None };
+        // Only where something depends on it: a picture to look at costs milliseconds, and an endpoint more.
+        if self.routes.reads(&call) {
+            let reading = self.classifier.read_with_endpoint(&call).await;
+            reading.lines().into_iter().for_each(|line| notes.read(line));
+            sense = Sense::of(reading);
+        }
         let plan = self.routes.plan(&call, sense)?;
         let alternatives = plan.alternatives();
         let key = key::key(&call.caller, alternatives.iter().map(|(identity, request)| (identity.as_str(), *request)));

@@ -302,8 +302,13 @@ impl Model {
 
     /// The steps of a request that does not name them; where nobody knows, the most that can be asked for.
     fn default_steps(&self) -> Option<u32> {
+        self.usual_steps().or(self.steps.map(|steps| steps.max))
+    }
+
+    /// The steps that it takes by itself, if that is known.
+    pub fn usual_steps(&self) -> Option<u32> {
         let default = self.defaults.get("steps").and_then(serde_json::Value::as_u64);
-        default.and_then(|steps| u32::try_from(steps).ok()).or(self.steps.map(|steps| steps.max))
+        default.and_then(|steps| u32::try_from(steps).ok())
     }
 
     fn wanted<'a>(&'a self, request: &'a ImageRequest, inputs: &'a [u64], n: u32, partials: u8) -> Wanted<'a> {

@@ -6,6 +6,7 @@ mod alerts;
 mod budgets;
 mod cache;
 mod check;
+mod classify;
 mod credits;
 mod demo;
 mod doctor;
@@ -54,6 +55,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Make one picture from a prompt
     Generate(generate::Arguments),
+    /// Show how a prompt is read: what it is for, what it shows, how many steps it needs
+    Classify(classify::Arguments),
     /// Draw a template
     Render(render::Arguments),
     /// What was spent, saved, and is in suspense
@@ -190,6 +193,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Check(common) => check::run(&common, environment),
         Command::Doctor(arguments) => doctor::run(arguments, environment).await,
         Command::Generate(arguments) => generate::run(arguments, environment).await,
+        Command::Classify(arguments) => classify::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Requests(arguments) => requests::run(arguments, environment).await,

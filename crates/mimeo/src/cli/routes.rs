@@ -174,7 +174,7 @@ fn call(model: &str) -> Call {
 }
 
 fn plan(routes: &Routes, call: &Call) -> crate::error::Result<Plan> {
-    routes.plan(call, Sense { purpose: call.purpose.clone(), category: call.category.clone() })
+    routes.plan(call, Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None })
 }
 
 /// The candidates as a gateway sees them that has not asked any of them yet.

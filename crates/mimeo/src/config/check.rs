@@ -71,7 +71,11 @@ fn line_of_entry(text: &str, section: &str, name: Option<&str>) -> Option<usize>
         let is_one = |line: &str| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()));
         text.lines().position(is_one).map(|at| at + 1)
     };
-    let Some(name) = name else { return line_of(&[format!("[{section}]")]) };
+    let Some(name) = name else {
+        // Nothing but tables below it, such as [[classifier.rules]].
+        return line_of(&[format!("[{section}]")])
+            .or_else(|| line_of(&[format!("[{section}."), format!("[[{section}.")]));
+    };
     let entries = ["", "\"", "'"].map(|quote| format!("{section}.{quote}{name}{quote}"));
     line_of(&entries.clone().map(|entry| format!("[{entry}]")))
         // Nothing but tables below it, such as [keys.web.budget] or [[keys.web.budget]].
@@ -190,6 +194,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
         fault("storage", None, "lease_s must be between 1 and 3600".into());
     }
     super::quality::check(&config.quality, |message| fault("quality", None, message));
+    for message in super::classifier::faults(&config.classifier) {
+        fault("classifier", None, message);
+    }
     let mut seen = std::collections::BTreeMap::new();
     for (name, key) in &config.keys {
         if let Some(other) = seen.insert(key.hash.as_str(), name) {

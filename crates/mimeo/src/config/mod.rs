@@ -6,6 +6,7 @@
 mod alerts;
 mod blobs;
 pub mod check;
+pub mod classifier;
 mod credits;
 mod environments;
 mod prices;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub use alerts::{Alerts, Webhook};
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
+pub use classifier::{Background, Classifier};
 pub use credits::CreditUse;
 pub use environments::{Environments, warnings as environment_warnings};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
@@ -69,6 +71,8 @@ pub struct Config {
     pub keys: BTreeMap<String, Key>,
     /// Budgets of tenants, by the names that keys give them.
     pub tenants: BTreeMap<String, Tenant>,
+    /// How requests are read for what they are for and what they show.
+    pub classifier: Classifier,
 }
 
 /// Where the gateway listens and what it accepts.

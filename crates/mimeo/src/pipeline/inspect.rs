@@ -151,7 +151,7 @@ impl Pipeline {
                 tenant: order.call.caller.tenant.clone(),
                 key: String::new(),
                 candidate: known_as(account.candidate),
-                category: order.call.category.clone().unwrap_or_default(),
+                category: order.plan.sense.category.clone().unwrap_or_default(),
                 kind: FeedbackKind::Judge,
                 value: 0,
                 trials: 1,

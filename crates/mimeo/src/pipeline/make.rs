@@ -544,7 +544,7 @@ pub(super) fn row(
         tenant: order.call.caller.tenant.clone(),
         attempt: attempt.map(|attempt| attempt.id),
         candidate: Some(known_as(candidate)),
-        category: order.call.category.clone(),
+        category: order.plan.sense.category.clone(),
     })
 }
 

@@ -75,7 +75,7 @@ impl Papers {
             failover_on_refusal: order.plan.settings.failover_on_refusal,
             partials: order.call.stream,
             wanted: order.call.n,
-            category: order.call.category.clone(),
+            category: order.plan.sense.category.clone(),
         }
     }
 
@@ -149,7 +149,8 @@ impl Papers {
             credits: CreditUse::Ignore,
             ..Route::default()
         };
-        let plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
+        let mut plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
+        plan.sense.category.clone_from(&call.category);
         let notes = std::sync::Arc::new(Notes::of(stories, &call, job.attempt.created_ms));
         Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key, notes }
     }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::classify::{self, Reading};
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
@@ -57,6 +58,17 @@ pub struct Sense {
     pub purpose: Option<String>,
     /// What it shows.
     pub category: Option<String>,
+    /// What was read out of it, if anybody has read it.
+    pub reading: Option<Reading>,
+}
+
+impl Sense {
+    /// What a reading comes to.
+    pub fn of(reading: Reading) -> Sense {
+        let purpose = Some(reading.purpose.name().to_owned());
+        let category = Some(reading.category.clone()).filter(|category| category != classify::OTHER);
+        Sense { purpose, category, reading: Some(reading) }
+    }
 }
 
 /// Who makes the picture.
@@ -260,6 +272,23 @@ impl Routes {
         self.routes.iter().flat_map(|(name, route)| route.candidates.iter().map(move |(one, _)| (name.as_str(), one)))
     }
 
+    /// True if it matters for `call` what it is for and what it shows.
+    pub fn reads(&self, call: &Call) -> bool {
+        if call.request.operation == Operation::Render {
+            return false;
+        }
+        match self.named(self.name_of(call)) {
+            Ok(Named::Auto | Named::Virtual(_)) => true,
+            Ok(Named::Route(route)) => {
+                let is_picky =
+                    |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
+                let settings = &route.settings;
+                settings.dynamic_steps || !settings.floors.is_empty() || route.candidates.iter().any(is_picky)
+            }
+            Ok(Named::Model(_)) | Err(_) => false,
+        }
+    }
+
     /// What can make the picture of `call`, which is about `sense`.
     ///
     /// # Errors
@@ -349,7 +378,8 @@ impl Routes {
                 continue;
             }
             let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(candidate, call);
-            match fit(candidate, choice, call, tier, is_trimmed) {
+            let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);
+            match fit(candidate, choice, call, tier, is_trimmed, reading) {
                 Ok(Fitted { request, target }) => candidates.push(Candidate {
                     target,
                     identity: identity(candidate),
@@ -515,10 +545,16 @@ fn fit(
     call: &Call,
     tier: Option<&str>,
     is_trimmed: bool,
+    reading: Option<&Reading>,
 ) -> Result<Fitted, Misfit> {
     let model: &ResolvedModel = &candidate.model;
-    let steps = choice.steps.filter(|_| call.request.steps.is_none());
-    let quality = candidate.quality.as_ref().filter(|_| call.request.quality.is_none() && call.quality_tier.is_none());
+    // All of them is what a model does by itself.
+    let saving = reading.filter(|reading| reading.steps.is_some() || classify::share(reading) < 1.0);
+    let needed = saving.zip(model.steps).map(|(reading, bounds)| classify::steps(reading, bounds, model.usual_steps()));
+    let steps = choice.steps.or(needed).filter(|_| call.request.steps.is_none());
+    let named = candidate.quality.as_deref().filter(|_| call.quality_tier.is_none());
+    let needed = reading.filter(|_| tier.is_none()).and_then(|reading| classify::quality(reading, &model.qualities));
+    let quality = named.or(needed).filter(|_| call.request.quality.is_none());
     let mut request = Cow::Borrowed(&call.request);
     if is_trimmed && let Cow::Owned(prompt) = trim::trim(&call.request.prompt) {
         request.to_mut().prompt = prompt;
@@ -527,7 +563,7 @@ fn fit(
         request.to_mut().steps = steps;
     }
     if let Some(quality) = quality {
-        request.to_mut().quality = Some(quality.clone());
+        request.to_mut().quality = Some(quality.to_owned());
     }
     model.fit(&request, &call.unknown, tier.filter(|_| quality.is_none()))
 }

@@ -12,6 +12,7 @@ mod encode;
 mod look;
 mod mask;
 mod orientation;
+mod sample;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,6 +24,7 @@ use crate::domain::target::MOST_ENLARGED;
 use crate::domain::{Digest, Form, Format, Picture};
 pub use look::{Band, Look, SIDE};
 pub use mask::{Edited, from_grey, to_grey};
+pub use sample::{Sample, sample};
 
 /// The most pixels that are decoded: 40 megapixels, 160 MB.
 pub const MAX_PIXELS: u64 = 40_000_000;
