@@ -142,7 +142,10 @@ fn a_sheet_is_compared_with_the_catalogue() {
 
     let (code, out, err) = run(&folder, &["prices", "diff", file]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.lines().any(|line| line.starts_with("bfl/flux-kontext-max") && line.ends_with("-25.00 %")), "{out}");
+    assert!(
+        out.lines().any(|line| line.trim_start().starts_with("bfl/flux-kontext-max") && line.ends_with("-25.00 %")),
+        "{out}"
+    );
     let both = diff["both"].as_array().expect("a list").len();
     assert!(out.contains(&format!("{both} models are in both")), "{out}");
     // No terminal, no colour.
@@ -175,7 +178,7 @@ async fn imported_prices_hold() {
     let folder = world.folder.0.clone();
     let listed = "provider,model,usd\nsandbox,standard,0.07\nnobody,standard,1\n";
     std::fs::write(folder.join("list.csv"), listed).expect("written");
-    let import = |more: &[&str]| {
+    let import = |more: &[&'static str]| -> Vec<&'static str> {
         let map = ["--map", "provider=provider", "--map", "model=model", "--map", "price=usd"];
         [&["prices", "import", "list.csv", "--as-of", "2026-11-21"], &map[..], more].concat()
     };
