@@ -16,6 +16,7 @@ mod migrations;
 mod outages;
 mod purges;
 mod replies;
+mod stories;
 mod terms;
 
 use std::time::Duration;

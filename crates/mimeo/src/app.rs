@@ -202,6 +202,7 @@ impl App {
             tracker: paid_work.clone(),
             clock: clock.clone(),
             lifetimes,
+            requests: config.requests,
             public_url: config.server.public_url.clone(),
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -240,6 +241,7 @@ impl App {
             cache: Arc::clone(&self.pipeline.cache),
             pipeline: Arc::clone(&self.pipeline),
             settings: self.config.cache.clone(),
+            requests: self.config.requests,
             clock: self.clock.clone(),
         };
         duties.begin(&self.duties, &self.stop).await

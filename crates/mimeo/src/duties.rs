@@ -25,6 +25,8 @@ const ROOM: Duration = Duration::from_secs(5);
 const COLLECTION: Duration = Duration::from_secs(6 * 3600);
 /// How old bytes must be that nothing leads to: longer than any call takes.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Milliseconds of a day.
+const DAY: Millis = 24 * 3_600_000;
 /// How often attempts of dead processes are looked for.
 const RECOVERY: Duration = Duration::from_secs(15);
 
@@ -39,6 +41,8 @@ pub struct Duties {
     pub pipeline: Arc<Pipeline>,
     /// Settings.
     pub settings: config::Cache,
+    /// Which stories of requests are kept.
+    pub requests: config::Requests,
     /// Time.
     pub clock: Clock,
 }
@@ -132,9 +136,17 @@ impl Duties {
         Ok(())
     }
 
+    /// Forgets the stories of old requests.
+    async fn forget_stories(&self) -> Result<u64, StoreError> {
+        let kept = Millis::from(self.requests.keep_days).saturating_mul(DAY);
+        let most = Some(self.requests.max_rows).filter(|most| *most > 0);
+        self.store.forget_stories(self.clock.now().saturating_sub(kept), most).await
+    }
+
     /// Removes what has expired. The index does not give it out any more in any case.
     async fn sweep(&self) -> Result<(), StoreError> {
         self.store.forget_replies(self.clock.now()).await?;
+        self.forget_stories().await?;
         let filter = PurgeFilter { expired_by: Some(self.clock.now()), ..PurgeFilter::default() };
         self.store.purge(filter, self.clock.now()).await.map(|_| ())
     }

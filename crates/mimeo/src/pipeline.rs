@@ -22,9 +22,14 @@ mod copies;
 mod kept;
 mod laps;
 mod make;
+mod notes;
 mod papers;
+mod purse;
+mod rank;
 mod render;
 mod resume;
+mod shadow;
+mod stories;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +42,9 @@ use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
 use crate::clock::Clock;
+use crate::config;
 use crate::domain::{
-    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage, Usd,
+    Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
@@ -46,15 +52,25 @@ use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
-use crate::route::{Plan, Routes};
+use crate::route::performance::Performance;
+use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
+use notes::{Notes, Telling};
+use stories::Stories;
+pub use stories::{Family, family};
 
-/// What a flight ends with: the pool of the key as it is now, newest last, or why there is none.
-type Landing = Result<Arc<Landed>, Arc<Error>>;
+/// What a flight ends with.
+#[derive(Clone, Debug)]
+struct Landing {
+    /// What was noted of the request that led it.
+    notes: Arc<Notes>,
+    /// The pool of the key as it is now, newest last, or why there is none.
+    outcome: Result<Arc<Landed>, Arc<Error>>,
+}
 
 /// What a generation made.
 #[derive(Debug)]
@@ -67,8 +83,6 @@ struct Landed {
     is_joined: bool,
     /// What the caller should know all the same.
     warnings: Vec<String>,
-    /// What was tried, for `explain`.
-    trail: Vec<String>,
     /// Milliseconds per phase of the call that took longest.
     laps: Vec<(&'static str, f64)>,
 }
@@ -87,7 +101,7 @@ enum Making {
 impl Landed {
     /// Pictures that were there.
     fn of(pool: Vec<Delivered>) -> Landed {
-        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), trail: Vec::new(), laps: Vec::new() }
+        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), laps: Vec::new() }
     }
 }
 
@@ -107,12 +121,15 @@ pub struct Pipeline {
     shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
+    /// How candidates have done of late.
+    performance: Performance,
     callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
     tracker: TaskTracker,
     clock: Clock,
     lifetimes: Lifetimes,
+    stories: Stories,
     /// Cancelled when jobs are left to other processes.
     leaving: CancellationToken,
 }
@@ -149,6 +166,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How long things answer the same request.
     pub lifetimes: Lifetimes,
+    /// Which stories of requests are kept.
+    pub requests: config::Requests,
     /// The address under which providers may call back, if there is one.
     pub public_url: Option<String>,
 }
@@ -160,12 +179,14 @@ struct Order {
     plan: Plan,
     key: Digest,
     hand: Hand,
+    notes: Arc<Notes>,
 }
 
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, public_url } = parts;
+        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, requests, public_url } =
+            parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
             attempts: Attempts::new(
@@ -177,6 +198,8 @@ impl Pipeline {
                 callbacks.clone(),
             ),
             callbacks,
+            performance: Performance::default(),
+            stories: Stories::new(Arc::clone(&store), tracker.clone(), requests),
             flights: Flights::default(),
             desks: kept::Desks::default(),
             cache,
@@ -209,12 +232,21 @@ impl Pipeline {
         call: Call,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<Answer> {
-        let deadline = call.deadline;
-        let answer = self.phases(stop, call, progress);
-        match deadline {
+        let (deadline, wants_story) = (call.deadline, call.explain);
+        let telling = Telling::begin(&self.stories, &call, self.clock.now());
+        let notes = &telling.notes;
+        let answer = self.phases(stop, call, progress, notes);
+        let mut answer = match deadline {
             None => answer.await,
             Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(too_late(deadline))),
+        };
+        notes.answered(&answer);
+        if let (true, Ok(answer)) = (wants_story, &mut answer) {
+            let story = notes.story();
+            answer.explain = story.lines();
+            answer.story = Some(Box::new(story));
         }
+        answer
     }
 
     async fn phases(
@@ -222,9 +254,10 @@ impl Pipeline {
         stop: &CancellationToken,
         call: Call,
         progress: Option<mpsc::Sender<Progress>>,
+        notes: &Arc<Notes>,
     ) -> Result<Answer> {
         let mut laps = Laps::new();
-        let order = Arc::new(self.understand(call)?); //                                        ①
+        let order = Arc::new(self.understand(call, notes)?); //                                 ①
         laps.lap("key");
         let mut joined = false;
         loop {
@@ -248,9 +281,9 @@ impl Pipeline {
                 }
                 Seat::Join(join) => (false, join),
             };
-            let landing = wait(&mut join, progress.as_ref(), stop).await; //                    ④–⑧ happen meanwhile
+            let landing = wait(&mut join, progress.as_ref(), stop, notes).await; //             ④–⑧ happen meanwhile
             laps.lap(if leads { "make" } else { "join" });
-            let landed = match landing {
+            let landed = match landing.map(|landing| notes.follow(landing)) {
                 Some(Ok(landed)) => landed,
                 // What the leader may not spend, somebody else may; and who has more time may wait.
                 Some(Err(error)) if !leads && !stop.is_cancelled() && error.is_about_its_caller() => continue,
@@ -258,6 +291,7 @@ impl Pipeline {
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
             if leads {
+                self.shadow(&order, &landed);
                 laps.extend(&landed.laps);
                 let source = match order.reads_cache() {
                     true if landed.is_joined && landed.made.is_empty() => Source::Join,
@@ -270,20 +304,22 @@ impl Pipeline {
             joined = true;
             let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
             if order.hand.lacking(all.len()) == 0 {
-                let landed = Landed { trail: landed.trail.clone(), ..Landed::of(all) };
-                return Ok(self.answer(&order, Source::Join, &landed, laps));
+                return Ok(self.answer(&order, Source::Join, &Landed::of(all), laps));
             }
         }
     }
 
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
-    fn understand(&self, call: Call) -> Result<Order> {
-        let plan = self.routes.plan(&call)?;
-        let key = key::key(&call.caller, plan.candidates.iter().map(|c| (c.identity.as_str(), &c.request)));
-        let variants = call.cache.variants.or(plan.cache.variants).unwrap_or(1);
+    fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
+        let sense = Sense { purpose: call.purpose.clone(), category: call.category.clone() };
+        let plan = self.routes.plan(&call, sense)?;
+        let alternatives = plan.alternatives();
+        let key = key::key(&call.caller, alternatives.iter().map(|(identity, request)| (identity.as_str(), *request)));
+        let variants = call.cache.variants.or(plan.settings.cache.variants).unwrap_or(1);
         let hand = self.cache.hand(key, variants, call.n);
-        Ok(Order { call, plan, key, hand })
+        notes.planned(&call, &plan, key);
+        Ok(Order { call, plan, key, hand, notes: Arc::clone(notes) })
     }
 
     /// ② The pictures that answer the key already; none if the caller wants new ones.
@@ -323,7 +359,9 @@ impl Pipeline {
             if order.is_joinable() {
                 this.shared.tell(Hint::Landed(order.key));
             }
-            lead.publish(landing.map(Arc::new).map_err(Arc::new));
+            let (notes, outcome) = (Arc::clone(&order.notes), landing.map(Arc::new).map_err(Arc::new));
+            notes.landed();
+            lead.publish(Landing { notes, outcome });
         });
     }
 
@@ -359,7 +397,7 @@ impl Pipeline {
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
     fn answer(&self, order: &Order, source: Source, landed: &Landed, laps: Laps) -> Answer {
-        let Landed { pool, made, trail, warnings, .. } = landed;
+        let Landed { pool, made, warnings, .. } = landed;
         let call = &order.call;
         let pictures = order.hand.deal(pool, made);
         let is_new =
@@ -378,12 +416,6 @@ impl Pipeline {
         let source = if source == Source::Miss && new.is_empty() { Source::Hit } else { source };
         let first = pictures.first();
         let request = order.plan.candidates.first().map(|candidate| &candidate.request);
-        let mut explain = Vec::new();
-        if call.explain {
-            explain.extend(order.plan.explain());
-            explain.extend(trail.iter().cloned());
-            explain.push(format!("cache: {}, key {}", source.name(), order.key));
-        }
         Answer {
             id: call.id,
             created_ms: pictures.iter().map(|picture| picture.created_ms).max().unwrap_or_else(|| self.clock.now()),
@@ -401,8 +433,9 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: warnings.clone(),
-            explain,
+            warnings: order.plan.warnings.iter().chain(warnings).cloned().collect(),
+            explain: Vec::new(),
+            story: None,
             timings: laps.done(),
             pictures,
         }
@@ -457,7 +490,7 @@ impl Pipeline {
 impl Order {
     /// True if stored pictures may answer.
     fn reads_cache(&self) -> bool {
-        !self.plan.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
+        !self.plan.settings.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
     }
 
     /// True if it may wait for others who make the same, and they for it.
@@ -467,7 +500,7 @@ impl Order {
 
     /// True if what is made may answer others.
     fn stores(&self) -> bool {
-        !self.plan.cache.off && self.call.cache.mode != CacheMode::NoStore
+        !self.plan.settings.cache.off && self.call.cache.mode != CacheMode::NoStore
     }
 }
 
@@ -477,6 +510,7 @@ async fn wait(
     join: &mut Join<Landing>,
     progress: Option<&mpsc::Sender<Progress>>,
     stop: &CancellationToken,
+    notes: &Arc<Notes>,
 ) -> Option<Landing> {
     let cabin = join.cabin();
     let (mut latest, mut news) = cabin.progress();
@@ -499,7 +533,7 @@ async fn wait(
             () = stop.cancelled(), if !is_called_off => {
                 is_called_off = true;
                 if !cabin.call_off() {
-                    return Some(Err(Arc::new(called_off())));
+                    return Some(Landing { notes: Arc::clone(notes), outcome: Err(Arc::new(called_off())) });
                 }
             }
         }
@@ -512,10 +546,7 @@ fn called_off() -> Error {
 }
 
 fn total(pictures: &[Delivered]) -> Price {
-    pictures.iter().fold(Price::FREE, |sum, picture| match (sum, picture.cost) {
-        (Price::Known(sum), Price::Known(cost)) => Price::Known(sum + cost),
-        _ => Price::Unknown,
-    })
+    pictures.iter().map(|picture| picture.cost).fold(Price::FREE, Price::plus)
 }
 
 fn too_late(deadline: Duration) -> Error {
@@ -534,51 +565,4 @@ fn not_cached(lacking: u32) -> Error {
         Kind::NotCached,
         format!("only-if-cached: {lacking} of the pictures asked for are not in the cache. Nothing was made."),
     )
-}
-
-/// What is left to spend of a request's own limit.
-#[derive(Debug)]
-struct Purse {
-    limit: Option<Usd>,
-    spent: Usd,
-}
-
-impl Purse {
-    fn new(limit: Option<Usd>) -> Self {
-        Purse { limit, spent: Usd::ZERO }
-    }
-
-    /// Takes the most that a call may cost out of the limit.
-    fn take(&mut self, price: Price) -> Result<()> {
-        let Some(limit) = self.limit else { return Ok(()) };
-        let Price::Known(price) = price else {
-            return Err(Error::new(Kind::OverBudget, "Nobody knows what this costs, and max_spend_usd is set.")
-                .code("price_unknown")
-                .param("max_spend_usd"));
-        };
-        if self.spent + price > limit {
-            return Err(Error::new(
-                Kind::OverBudget,
-                format!(
-                    "This may cost up to ${price}{}, and max_spend_usd is {limit}. Nothing more was sent.",
-                    if self.spent.is_zero() { String::new() } else { format!(" on top of ${}", self.spent) }
-                ),
-            )
-            .code("max_spend_exceeded")
-            .param("max_spend_usd"));
-        }
-        self.spent += price;
-        Ok(())
-    }
-
-    /// Puts back what was taken for a call that cost nothing.
-    fn put_back(&mut self, price: Price) {
-        self.settle(price, Price::FREE);
-    }
-
-    /// Puts what a call did cost in the place of what was taken for it.
-    fn settle(&mut self, price: Price, cost: Price) {
-        let taken = price.known().unwrap_or(Usd::ZERO);
-        self.spent += cost.known().unwrap_or(taken) - taken;
-    }
 }

@@ -7,6 +7,7 @@ use super::money::{Price, Usd};
 use super::outcome::Usage;
 use super::picture::{Format, Picture};
 use super::request::Size;
+use super::story::Story;
 use super::target::Target;
 
 /// Where the pictures of an answer came from. The word is the `x-mimeo-cache` header.
@@ -90,6 +91,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// Why this provider, as text lines; empty unless asked for.
     pub explain: Vec<String>,
+    /// The same for programs; `None` unless asked for.
+    pub story: Option<Box<Story>>,
     /// Milliseconds per phase, for `server-timing`.
     pub timings: Vec<(&'static str, f64)>,
 }

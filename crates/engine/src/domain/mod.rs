@@ -9,6 +9,7 @@ pub mod money;
 pub mod outcome;
 pub mod picture;
 pub mod request;
+pub mod story;
 pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
@@ -18,4 +19,5 @@ pub use money::{Price, Usd};
 pub use outcome::{Allowance, Fault, FaultKind, Generated, Progress, RateNews, Usage};
 pub use picture::{Format, Picture};
 pub use request::{ImageRequest, InputPicture, Operation, Size};
+pub use story::{Considered, Outcome, Quality, Reason, Seconds, Story, Tried, Verdict};
 pub use target::{Form, Target};

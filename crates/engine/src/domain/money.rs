@@ -34,6 +34,15 @@ impl Price {
         }
     }
 
+    /// Both together; unknown if either is.
+    #[must_use]
+    pub fn plus(self, other: Price) -> Price {
+        match (self, other) {
+            (Price::Known(one), Price::Known(other)) => Price::Known(one + other),
+            _ => Price::Unknown,
+        }
+    }
+
     /// `count` times this price; unknown stays unknown.
     #[must_use]
     pub fn times(self, count: u32) -> Price {
@@ -41,6 +50,20 @@ impl Price {
             Price::Known(usd) => Price::Known(usd * i128::from(count)),
             Price::Unknown => Price::Unknown,
         }
+    }
+}
+
+impl Serialize for Price {
+    /// As the amount; null if it is unknown, never zero.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.known().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    /// From an amount, or from null.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<Usd>::deserialize(deserializer)?.map_or(Price::Unknown, Price::Known))
     }
 }
 

@@ -200,7 +200,7 @@ async fn suspense(common: &Common, environment: &Environment, json: bool) -> Out
     Ok(())
 }
 
-fn time(text: &str) -> Result<Millis, String> {
+pub(super) fn time(text: &str) -> Result<Millis, String> {
     let bad = || format!("`{text}` is neither a time such as 2026-11-21T08:00:00Z nor a date such as 2026-11-21");
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(at.as_millisecond());

@@ -12,6 +12,7 @@ mod ledger;
 mod providers;
 mod reconcile;
 mod render;
+mod requests;
 mod serve;
 mod table;
 
@@ -48,6 +49,8 @@ enum Command {
     Render(render::Arguments),
     /// What was spent, saved, and is in suspense
     Ledger(ledger::Arguments),
+    /// What came of requests, and why
+    Requests(requests::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
     /// Budgets, and what is used of them
@@ -167,6 +170,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Generate(arguments) => generate::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
+        Command::Requests(arguments) => requests::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,

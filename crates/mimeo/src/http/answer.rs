@@ -131,6 +131,9 @@ pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
     if !answer.explain.is_empty() {
         account["explain"] = json!(answer.explain);
     }
+    if let Some(story) = &answer.story {
+        account["story"] = json!(story);
+    }
     account
 }
 
@@ -206,6 +209,7 @@ pub(super) mod tests {
             target: None,
             warnings: Vec::new(),
             explain: vec!["first choice".into()],
+            story: None,
             timings: vec![("lookup", 0.123), ("attempt", 1500.0)],
         }
     }

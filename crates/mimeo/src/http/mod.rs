@@ -2,7 +2,7 @@
 //! ([`answer`], [`stream`], [`kept`], [`media`]). What happens between is [`crate::pipeline`].
 //!
 //! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
-//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`], [`budgets`]) → [`load`] →
+//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`], [`budgets`], [`requests`]) → [`load`] →
 //! [`upload`] → [`wire`] → the pipeline → [`answer`] or [`stream`].
 
 pub mod answer;
@@ -24,6 +24,7 @@ mod panic;
 mod patience;
 mod pieces;
 mod range;
+mod requests;
 mod serve;
 mod stream;
 mod upload;
@@ -102,6 +103,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/ledger", get(ledger::report))
         .route("/v1/budgets", get(budgets::list))
+        .route("/v1/requests/{id}", get(requests::one))
         .route("/media/{id}", get(picture))
         .route("/media/{id}/{form}", get(copy))
         .route("/healthz", get(healthz))

@@ -23,11 +23,11 @@ const TRIES: u32 = 4;
 pub(super) type Askable<'a> = (&'a Candidate, Option<Probe>);
 
 impl Pipeline {
-    /// The candidates that are to be asked: all but those that are down, or all if every one is. The others stand
-    /// in the trail, with why.
-    pub(super) fn askable<'a>(&self, candidates: &'a [Candidate]) -> (Vec<Askable<'a>>, Vec<String>) {
-        let (mut askable, mut trail) = (Vec::new(), Vec::new());
-        for candidate in candidates {
+    /// Those of `ranked` that are to be asked: all but those that are down, or all if every one is. Of the others it is
+    /// noted why.
+    pub(super) fn askable<'a>(&self, order: &Order, ranked: Vec<&'a Candidate>) -> Vec<Askable<'a>> {
+        let (mut askable, mut down) = (Vec::new(), Vec::new());
+        for candidate in ranked.iter().copied() {
             let standing = match &candidate.maker {
                 Maker::Provider(provider, _) => self.attempts.standing(provider),
                 Maker::Template => Standing::Well,
@@ -36,14 +36,20 @@ impl Pipeline {
                 Standing::Well => askable.push((candidate, None)),
                 Standing::Probe(probe) => askable.push((candidate, Some(probe))),
                 Standing::Down(left, why) => {
-                    trail.push(format!("{}: left alone for {} s more: {why}", candidate.name, left.as_secs() + 1));
+                    down.push((candidate, format!("left alone for {} s more: {why}", left.as_secs() + 1)));
                 }
             }
         }
         if askable.is_empty() {
-            return (candidates.iter().map(|candidate| (candidate, None)).collect(), Vec::new());
+            return ranked.into_iter().map(|candidate| (candidate, None)).collect();
         }
-        (askable, trail)
+        for (candidate, why) in down {
+            order.notes.rests(&candidate.name, "down", why);
+        }
+        for (candidate, _) in askable.iter().filter(|(_, probe)| probe.is_some()) {
+            order.notes.probes(&candidate.name);
+        }
+        askable
     }
 
     /// One paid call, and where it came to nothing and cost nothing, perhaps another one.

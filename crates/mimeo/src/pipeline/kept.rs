@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fingerprint::{desk, fingerprint};
 use self::record::Record;
+use super::notes::Telling;
 use super::{LOOK_AGAIN, Pipeline, too_late};
 use crate::clock::{Millis, rfc3339};
 use crate::domain::{Answer, CacheMode, CachePolicy, Call, Progress, RequestId};
@@ -288,35 +289,53 @@ impl Pipeline {
         progress: Option<mpsc::Sender<Progress>>,
         stop: &CancellationToken,
     ) -> Result<Answer> {
-        if turn.is_taken_over {
-            let started = Instant::now();
-            let ended = self.ended(turn.id);
-            let past = match call.deadline {
-                None => ended.await?,
-                Some(deadline) => timeout(deadline, ended).await.unwrap_or_else(|_| Err(too_late(deadline)))?,
-            };
-            call.deadline = call.deadline.map(|deadline| deadline.saturating_sub(started.elapsed()));
-            tracing::info!(request = %turn.id, ?past, "a request that was not answered is taken over");
-            if past.unknown > 0 {
-                return Err(unknown(turn.id));
-            }
-            if past.lost > 0 {
-                let mut error = Error::new(
-                    Kind::NotStored,
-                    "This request was paid for, and what came of it was lost with the process that was to hand it over, \
-                     because it was not stored. To pay for it again, send it under a new Idempotency-Key.",
-                );
-                error.may_have_billed = true;
-                return Err(error);
-            }
-            if past.stored > 0 {
-                // Also for who wanted a new picture: it is the new one. As many as are asked for from the
-                // beginning of the pool, so that nothing is made for the sake of a rotation.
-                let mode = if call.cache.mode == CacheMode::NoCache { CacheMode::Default } else { call.cache.mode };
-                call.cache = CachePolicy { mode, max_age: None, variants: Some(1), ..call.cache };
-            }
+        if turn.is_taken_over
+            && let Err(error) = self.take_over(turn, &mut call).await
+        {
+            self.tell_failure(&call, &error).await;
+            return Err(error);
         }
         self.run_unless(stop, call, progress).await
+    }
+
+    /// Looks at what the first run of a request has come to, so that nothing of it is paid for again.
+    async fn take_over(self: &Arc<Self>, turn: Turn, call: &mut Call) -> Result<()> {
+        let started = Instant::now();
+        let ended = self.ended(turn.id);
+        let past = match call.deadline {
+            None => ended.await?,
+            Some(deadline) => timeout(deadline, ended).await.unwrap_or_else(|_| Err(too_late(deadline)))?,
+        };
+        call.deadline = call.deadline.map(|deadline| deadline.saturating_sub(started.elapsed()));
+        tracing::info!(request = %turn.id, ?past, "a request that was not answered is taken over");
+        if past.unknown > 0 {
+            return Err(unknown(turn.id));
+        }
+        if past.lost > 0 {
+            let mut error = Error::new(
+                Kind::NotStored,
+                "This request was paid for, and what came of it was lost with the process that was to hand it over, \
+                     because it was not stored. To pay for it again, send it under a new Idempotency-Key.",
+            );
+            error.may_have_billed = true;
+            return Err(error);
+        }
+        if past.stored > 0 {
+            // Also for who wanted a new picture: it is the new one. As many as are asked for from the
+            // beginning of the pool, so that nothing is made for the sake of a rotation.
+            let mode = if call.cache.mode == CacheMode::NoCache { CacheMode::Default } else { call.cache.mode };
+            call.cache = CachePolicy { mode, max_age: None, variants: Some(1), ..std::mem::take(&mut call.cache) };
+        }
+        Ok(())
+    }
+
+    /// Adds to what was told of the request that it failed before anything was tried now.
+    async fn tell_failure(&self, call: &Call, error: &Error) {
+        let telling = Telling::begin(&self.stories, call, self.clock.now());
+        if let Ok(Some(told)) = self.stories.of(call.id, None).await {
+            telling.notes.take_up(told);
+        }
+        telling.notes.answered(&Err(error.clone()));
     }
 
     /// What the request `id` has come to, once nothing is under way for it any more.

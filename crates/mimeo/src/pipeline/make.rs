@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::again::Askable;
 use super::papers::Papers;
+use super::purse::Purse;
 use super::resume::still_made;
-use super::{Landed, Landing, Laps, Making, Order, Pipeline, Purse, total};
+use super::{Landed, Landing, Laps, Making, Order, Pipeline, total};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
@@ -49,7 +50,7 @@ pub(super) enum Called {
 struct Asked {
     pictures: Vec<Delivered>,
     /// The fault that matters most, if any call failed: whether others may be tried, and what is said.
-    fault: Option<(bool, String, Error)>,
+    fault: Option<(bool, Error)>,
     needless: Option<Making>,
 }
 
@@ -64,11 +65,12 @@ struct Progressing<'a> {
 }
 
 impl Pipeline {
-    /// Makes `count` pictures, beside those of `pool`. Returns them with what was tried.
+    /// Makes `count` pictures, beside those of `pool`.
     pub(super) async fn make(&self, order: &Order, count: u32, lead: &Lead<Landing>, pool: Pool) -> Result<Making> {
         let mut made = Vec::new();
         let begun = Instant::now();
-        let (askable, mut trail) = self.askable(&order.plan.candidates);
+        let ranked = self.rank(order, count)?;
+        let askable = self.askable(order, ranked);
         let purse = Purse::new(order.call.max_spend);
         let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
         let mut last = None;
@@ -76,12 +78,16 @@ impl Pipeline {
         for (index, (candidate, _)) in askable.iter().enumerate() {
             let missing = count - made.len() as u32;
             let asked = match &candidate.maker {
-                Maker::Template => Asked { pictures: self.render(order, candidate).await?, ..Asked::default() },
+                Maker::Template => {
+                    let pictures = self.render(order, candidate).await?;
+                    order.notes.rendered(&candidate.name, begun, &pictures);
+                    Asked { pictures, ..Asked::default() }
+                }
                 Maker::Provider(provider, model) => {
                     let after = askable.get(index + 1..).unwrap_or_default();
                     let source = Account { candidate, provider, model, after, begun };
                     if let Some(why) = self.rests(source, missing) {
-                        trail.push(format!("{}: {why}", candidate.name));
+                        order.notes.rests(&candidate.name, "throttled", why);
                         continue;
                     }
                     self.ask(order, source, missing, &mut so_far).await?
@@ -91,13 +97,11 @@ impl Pipeline {
             if let Some(needless) = asked.needless {
                 return Ok(needless);
             }
-            let Some((may_go_on, why, error)) = asked.fault else {
-                trail.push(format!("{}: made {missing}", candidate.name));
+            let Some((may_go_on, error)) = asked.fault else {
                 let Progressing { laps, warnings, .. } = so_far;
                 let (pool, laps) = (pool.pictures, laps.done());
-                return Ok(Making::Made(Landed { pool, made, is_joined: false, warnings, trail, laps }));
+                return Ok(Making::Made(Landed { pool, made, is_joined: false, warnings, laps }));
             };
-            trail.push(format!("{}: {why}", candidate.name));
             last = Some(error);
             if !may_go_on {
                 break;
@@ -156,7 +160,7 @@ impl Pipeline {
                 }
                 Called::AccountSpent(error) => {
                     so_far.purse.put_back(price);
-                    (true, error.message.clone(), error)
+                    (true, error)
                 }
                 Called::Fault(fault, error) => {
                     match fault.billed {
@@ -165,12 +169,12 @@ impl Pipeline {
                         None => so_far.purse.put_back(price),
                     }
                     let may_go_on = fault.kind.may_fail_over()
-                        || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
-                    (may_go_on, fault.to_string(), error)
+                        || (fault.kind == FaultKind::Refused && order.plan.settings.failover_on_refusal);
+                    (may_go_on, error)
                 }
             };
             // The one that forbids going on matters most.
-            if asked.fault.as_ref().is_none_or(|(known_may_go_on, ..)| *known_may_go_on && !fault.0) {
+            if asked.fault.as_ref().is_none_or(|(known_may_go_on, _)| *known_may_go_on && !fault.0) {
                 asked.fault = Some(fault);
             }
         }
@@ -198,6 +202,7 @@ impl Pipeline {
         seen: i64,
     ) -> (Result<Called>, Laps, Vec<String>) {
         let (mut laps, mut warnings) = (Laps::new(), Vec::new());
+        let begun = Instant::now();
         let tell = |progress: Progress| lead.tell(progress);
         let Account { candidate, provider, model, .. } = account;
         let job = Job {
@@ -220,6 +225,7 @@ impl Pipeline {
         let papers = || Papers::of(order, candidate).to_json();
         let around = Surroundings { tell: &tell, papers: &papers, stop: lead.stop() };
         let made = self.attempts.make(errand, provider, &job, expected, around).await; //         ⑤ ⑥
+        let sent = if let Ok(Made::Attempt(attempt)) = &made { Some(attempt.id) } else { None };
         let outcome = match made {
             // Dropped here, it is asked for in the background.
             Ok(Made::Attempt(attempt)) if attempt.is_still_made() => Err(still_made(order, provider, &attempt)),
@@ -239,6 +245,7 @@ impl Pipeline {
             }
             Err(error) => Err(error),
         };
+        order.notes.called(&candidate.name, begun, sent, expected, &outcome);
         (outcome, laps, warnings)
     }
 
@@ -253,6 +260,7 @@ impl Pipeline {
     ) -> Result<Called> {
         let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
+        self.learn(order, account, n, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
@@ -358,7 +366,11 @@ impl Pipeline {
         };
         let mut finish = Finish { fault: Some(fault.to_string()), ..attempt.end(state, settlement, &self.clock) };
         let keep = self.lifetimes.refusals;
-        if fault.kind == FaultKind::Refused && !keep.is_zero() && order.stores() && !order.plan.failover_on_refusal {
+        if fault.kind == FaultKind::Refused
+            && !keep.is_zero()
+            && order.stores()
+            && !order.plan.settings.failover_on_refusal
+        {
             let expires_ms = self.clock.now().saturating_add(Millis::try_from(keep.as_millis()).unwrap_or(Millis::MAX));
             finish.refusal = Some((
                 order.key,
@@ -385,7 +397,7 @@ impl Pipeline {
 
 impl Order {
     /// Unfinished pictures that are streamed per picture.
-    fn partials(&self) -> u8 {
+    pub(super) fn partials(&self) -> u8 {
         self.call.stream.unwrap_or(0)
     }
 
@@ -396,7 +408,7 @@ impl Order {
         now: Millis,
         lifetime: Option<std::time::Duration>,
     ) -> Option<EntryWrite> {
-        let lifetime = match (self.call.cache.ttl, self.plan.cache.ttl_s) {
+        let lifetime = match (self.call.cache.ttl, self.plan.settings.cache.ttl_s) {
             (Some(ttl), _) => Some(ttl),
             (None, Some(0)) => None,
             (None, Some(seconds)) => Some(std::time::Duration::from_secs(seconds)),

@@ -64,7 +64,8 @@ impl Pipeline {
         if is_whole {
             self.stand_in(job.attempt.subject.request).await;
         }
-        let order = papers.order(&job, &self.cache, &provider, &model);
+        let order = papers.order(&job, &self.cache, &provider, &model, &self.stories);
+        self.take_up(&order).await;
         let started = Instant::now();
         let result = self.ask_until_it_ends(&order, &provider, &model, &job, &held).await;
         let Some(candidate) = order.plan.candidates.first() else { return };
@@ -82,6 +83,7 @@ impl Pipeline {
         let account = Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now() };
         let mut laps = Laps::new();
         let called = self.conclude(&order, account, job.attempt.subject.pictures, attempt, &mut laps).await;
+        order.notes.called(&candidate.name, started, Some(job.attempt.id), job.attempt.expected, &called);
         if job.joinable {
             self.shared.tell(Hint::Landed(job.key));
         }
@@ -95,7 +97,18 @@ impl Pipeline {
             Ok(_) => return,
         };
         if is_whole {
+            order.notes.answered(&outcome);
             self.answer_for_another(order.call.id, outcome).await;
+        }
+        order.notes.tell();
+    }
+
+    /// Goes on with what was told of a request before, by whom it was begun, if that was told.
+    async fn take_up(&self, order: &Order) {
+        match self.stories.of(order.call.id, None).await {
+            Ok(Some(told)) => order.notes.take_up(told),
+            Ok(None) => order.notes.planned(&order.call, &order.plan, order.key),
+            Err(error) => tracing::warn!(request = %order.call.id, %error, "what was told of a request is not known"),
         }
     }
 

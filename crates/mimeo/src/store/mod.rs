@@ -14,6 +14,7 @@ mod money;
 mod postgres;
 mod replies;
 mod report;
+mod requests;
 mod retention;
 mod sql;
 mod sqlite;
@@ -30,6 +31,7 @@ pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
+pub use requests::StoryQuery;
 pub use retention::{Findings, Kept, Uses};
 use sql::{Engine, values};
 

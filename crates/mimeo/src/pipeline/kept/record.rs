@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Answer, Delivered, ImageId, Price, RequestId, Source, Target, Understood, Usage, Usd};
+use crate::domain::{Answer, Delivered, ImageId, Price, RequestId, Source, Story, Target, Understood, Usage, Usd};
 use crate::error::{Error, Kind, Result};
 
 /// How a request ended.
@@ -36,6 +36,8 @@ pub(super) struct Success {
     target: Option<Target>,
     warnings: Vec<String>,
     explain: Vec<String>,
+    #[serde(default)]
+    story: Option<Box<Story>>,
 }
 
 /// What the caller was told of an [`Error`]; what the log was told is in the log.
@@ -65,6 +67,7 @@ impl Record {
                 target: answer.target,
                 warnings: answer.warnings.clone(),
                 explain: answer.explain.clone(),
+                story: answer.story.clone(),
             })),
             Err(error) => Record::Failed(Failure {
                 kind: error.kind,
@@ -110,6 +113,7 @@ impl Success {
             target: self.target,
             warnings: self.warnings,
             explain: self.explain,
+            story: self.story,
             timings: Vec::new(),
         }
     }
@@ -162,6 +166,7 @@ mod tests {
             target: Some(Target { size: Some((1200, 630)), format: Some(Format::Jpeg) }),
             warnings: vec!["soon".into()],
             explain: vec!["because".into()],
+            story: None,
             timings: vec![("key", 1.0)],
         };
         let text = Record::of(&Ok(answer.clone())).to_json();
