@@ -55,18 +55,17 @@ impl Layers {
             "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\npath = {data:?}\nmemory_mb = 8\ndurability = \"process\"\n\
              [catalogue]\npath = {records:?}\n[providers.studio]\nbase_url = \"{sandbox}/as/studio\"\n"
         );
-        let routes = [
-            ("everything", "premium"),
-            ("hero", "premium"),
-            ("social", "premium"),
-            ("card", "premium"),
-            ("thumbnail", "turbo"),
-            ("delicate-thumbnail", "premium"),
-        ];
-        for (route, model) in routes {
+        let cache = format!("cache = {{ off = {} }}", !self.remembers());
+        config += &format!("[routes.everything]\ncandidates = [\"studio/premium\"]\n{cache}\n");
+        // What the operator thinks of the two models, in points; of what reflects, the shop learned it the hard way.
+        let except = if self.routing == Routing::Careful { ", except = [\"glass\", \"jewelry\"]" } else { "" };
+        let turbo = format!("{{ model = \"studio/turbo\", rating = 70{except} }}");
+        let premium = "{ model = \"studio/premium\", rating = 92 }";
+        // A request without a model goes to the route of its purpose, and to `standard` if there is none.
+        for (route, floor) in [("hero", 88), ("thumbnail", 60), ("standard", 74)] {
             config += &format!(
-                "[routes.{route}]\ncandidates = [\"studio/{model}\"]\ncache = {{ off = {} }}\n",
-                !self.remembers()
+                "[routes.{route}]\nobjective = \"cost\"\nquality_floor = {floor}\n\
+                 candidates = [{turbo}, {premium}]\n{cache}\n"
             );
         }
         config
@@ -90,13 +89,14 @@ impl Layers {
             say("data", request.data.clone().unwrap_or_else(|| json!({})));
             return body;
         }
-        let route = self.route(request);
-        say("model", json!(route));
+        if self.routing == Routing::Off {
+            say("model", json!("everything"));
+        }
         say("prompt", json!(request.prompt));
         if let Some(tier) = &request.quality_tier {
             say("quality_tier", json!(tier));
         }
-        if let Some(steps) = self.steps(request).filter(|_| route != "thumbnail") {
+        if let Some(steps) = self.steps(request) {
             say("steps", json!(steps));
         }
         if self.coalescing && !self.cache {
@@ -106,24 +106,16 @@ impl Layers {
         body
     }
 
-    fn route(self, request: &Request) -> &'static str {
-        let subject = Subject::of(request);
-        match (self.routing, subject.purpose) {
-            (Routing::Off, _) => "everything",
-            (Routing::Careful, Purpose::Thumbnail) if subject.matter == Matter::Reflective => "delicate-thumbnail",
-            (_, Purpose::Thumbnail) => "thumbnail",
-            (_, Purpose::Hero) => "hero",
-            (_, Purpose::Social) => "social",
-            (_, Purpose::Card) => "card",
-        }
-    }
-
     /// The rule of the shop: 25 steps on plain backgrounds, all of them for heroes of people and of what reflects, and
     /// where letters are drawn.
     fn steps(self, request: &Request) -> Option<u32> {
         let subject = Subject::of(request);
         let is_hard = subject.purpose == Purpose::Hero && subject.matter != Matter::Solid;
-        let halved = self.steps && subject.plain && !is_hard && subject.purpose != Purpose::Card;
+        // A turbo model takes no steps, and a request that names some would not go there.
+        let is_turbo = self.routing != Routing::Off
+            && subject.purpose == Purpose::Thumbnail
+            && (self.routing == Routing::Blind || subject.matter != Matter::Reflective);
+        let halved = self.steps && subject.plain && !is_hard && !is_turbo && subject.purpose != Purpose::Card;
         halved.then_some(25)
     }
 }
