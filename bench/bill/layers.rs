@@ -61,8 +61,8 @@ impl Layers {
         let except = if self.routing == Routing::Careful { ", except = [\"glass\", \"jewelry\"]" } else { "" };
         let turbo = format!("{{ model = \"studio/turbo\", rating = 70{except} }}");
         let premium = "{ model = \"studio/premium\", rating = 92 }";
-        // A request without a model goes to the route of its purpose, and to `standard` if there is none.
-        for (route, floor) in [("hero", 88), ("thumbnail", 60), ("standard", 74)] {
+        // A request without a model goes to the route of its purpose or tier, and to `standard` if there is none.
+        for (route, floor) in [("hero", 88), ("premium", 88), ("standard", 74), ("draft", 60), ("thumbnail", 60)] {
             config += &format!(
                 "[routes.{route}]\nobjective = \"cost\"\nquality_floor = {floor}\n\
                  candidates = [{turbo}, {premium}]\n{cache}\n"

@@ -51,8 +51,8 @@ pub struct Outcome {
     pub billed: Usd,
     /// Invoices.
     pub calls: u64,
-    /// What the gateway's ledger says: spent, and what is set aside or in suspense at the end.
-    pub ledger: Option<(Usd, Usd)>,
+    /// What the gateway's ledger says.
+    pub ledger: Option<Ledger>,
     /// Answers by what the gateway says of them: `hit`, `miss`, `join`, `bypass`.
     pub answers: HashMap<String, u64>,
     /// Answers that a template gave.
@@ -63,6 +63,17 @@ pub struct Outcome {
     pub spoiled: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// The sums of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// Paid.
+    pub spent: Usd,
+    /// Set aside or in suspense at the end.
+    pub open: Usd,
+    /// Not paid because pictures were there or being made.
+    pub saved: Usd,
 }
 
 /// One answer, as far as it counts: which request it is for, and who the gateway says made it.
@@ -273,7 +284,8 @@ impl World {
             Way::Direct => None,
             Way::Through(_) => {
                 let sums = self.get(&self.target, "/v1/ledger").await?;
-                Some((money(&sums["spent_usd"])?, money(&sums["reserved_usd"])? + money(&sums["suspense_usd"])?))
+                let open = money(&sums["reserved_usd"])? + money(&sums["suspense_usd"])?;
+                Some(Ledger { spent: money(&sums["spent_usd"])?, open, saved: money(&sums["saved_usd"])? })
             }
         };
         let mut outcome = Outcome {

@@ -56,12 +56,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// What a request is about, by its labels; where they are missing, the most demanding.
+    /// What a request is about, by its labels; a tier stands in for a missing purpose. Whatever else is missing is
+    /// taken to be as demanding as can be.
     pub fn of(request: &Request) -> Self {
-        let purpose = match request.purpose.as_deref() {
-            Some("thumbnail") => Purpose::Thumbnail,
-            Some("social") => Purpose::Social,
-            Some("card") => Purpose::Card,
+        let purpose = match (request.purpose.as_deref(), request.quality_tier.as_deref()) {
+            (Some("thumbnail"), _) | (None, Some("draft")) => Purpose::Thumbnail,
+            (Some("social"), _) | (None, Some("standard")) => Purpose::Social,
+            (Some("card"), _) => Purpose::Card,
             _ => Purpose::Hero,
         };
         let matter = match request.category.as_deref() {

@@ -155,19 +155,19 @@ impl Case {
     /// What must hold of every trace.
     pub fn checks(&self) -> Vec<Check> {
         let rows = || self.together.iter().chain(&self.alone);
-        let off: Vec<&Row> = rows()
-            .filter(|row| {
-                row.outcome.ledger.is_some_and(|(spent, open)| spent != row.outcome.billed || !open.is_zero())
-            })
-            .collect();
+        let differs = |row: &&Row| {
+            let Outcome { ledger, billed, .. } = &row.outcome;
+            ledger.is_some_and(|ledger| ledger.spent != *billed || !ledger.open.is_zero())
+        };
+        let off = rows().filter(differs).count();
         let gateways = rows().filter(|row| row.outcome.ledger.is_some()).count();
         let mut checks = vec![Check::new(
             format!(
                 "{}: the ledger equals the invoice book to the last pico-dollar, with nothing left open",
                 self.name
             ),
-            format!("{} of {gateways} runs differ", off.len()),
-            off.is_empty(),
+            format!("{off} of {gateways} runs differ"),
+            off == 0,
         )];
         let careful = |row: &&Row| !matches!(row.way, Way::Through(layers) if layers.routing == Routing::Blind);
         let below: u64 = rows().filter(careful).map(|row| row.outcome.below).sum();
@@ -177,6 +177,7 @@ impl Case {
             format!("{below} below, {spoiled} spoiled, in {} runs", rows().filter(careful).count()),
             below + spoiled == 0,
         ));
+        checks.extend(self.says_what_it_saves());
         if let [direct, off, ..] = self.together.as_slice() {
             checks.push(Check::new(
                 format!("{}: a gateway with all layers off costs what none costs", self.name),
@@ -185,6 +186,23 @@ impl Case {
             ));
         }
         checks
+    }
+
+    /// The gateway's own word for what cache and coalescing saved, beside the two bills: without them, and with them.
+    fn says_what_it_saves(&self) -> Option<Check> {
+        let layers = |row: &Row| match row.way {
+            Way::Direct => None,
+            Way::Through(layers) => Some(layers),
+        };
+        let without = self.together.iter().rfind(|row| layers(row).is_some_and(|on| !on.cache && !on.coalescing))?;
+        let with = self.together.iter().find(|row| layers(row).is_some_and(|on| on.cache && on.coalescing))?;
+        let said = with.outcome.ledger?.saved;
+        let found = without.outcome.billed - with.outcome.billed;
+        Some(Check::new(
+            format!("{}: cache and coalescing saved what the ledger says that they did", self.name),
+            format!("${said}, and the bills differ by ${found}"),
+            said == found,
+        ))
     }
 
     fn fall(&self) -> (String, String, Vec<(String, f64)>) {
