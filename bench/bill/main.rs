@@ -196,7 +196,12 @@ async fn case(mimeo: &Path, name: String, trace: &[Request]) -> Result<Case> {
         case.together.push(one(mimeo, row, way, trace).await?);
     }
     for (row, layers) in alone.into_iter().filter(|(row, _)| has_templates || *row != "templates") {
-        case.alone.push(one(mimeo, row, Way::Through(layers), trace).await?);
+        let way = Way::Through(layers);
+        let known = case.together.iter().find(|known| known.way == way).cloned();
+        case.alone.push(match known {
+            Some(known) => known,
+            None => one(mimeo, row, way, trace).await?,
+        });
     }
     Ok(case)
 }
