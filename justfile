@@ -45,6 +45,11 @@ soak *ARGUMENTS:
 eviction *ARGUMENTS:
     cargo run --release --locked -p mimeo-bench --bin eviction -- {{ARGUMENTS}}
 
+# A month of requests, without a gateway and with each layer: what it costs.
+bill *ARGUMENTS:
+    cargo build --release --locked
+    cargo run --release --locked -p mimeo-bench --bin bill -- {{ARGUMENTS}}
+
 # Write the pages that are made from the code.
 docs:
     cargo run --locked -- reference config > docs/config.md

@@ -1,12 +1,13 @@
 //! What the benchmarks measure with.
 //!
 //! * [`process`]: processes that are started, looked at and stopped. [`client`]: requests and their times.
-//! * [`report`]: tables and targets. [`plot`]: values over time, as a picture.
+//! * [`report`]: tables and targets. [`plot`]: values over time, as a picture. [`waterfall`]: what is left after each step.
 
 pub mod client;
 pub mod plot;
 pub mod process;
 pub mod report;
+pub mod waterfall;
 
 use std::path::{Path, PathBuf};
 

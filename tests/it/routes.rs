@@ -23,6 +23,27 @@ async fn model(world: &World, body: Value) -> String {
     world.generate(body).await.expect(200).header("x-mimeo-model").to_owned()
 }
 
+/// A picture that is good enough for a low floor answers nobody who asks for a higher one, although the same candidates
+/// serve both; who asks for as much as it is gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_holds_for_what_is_stored() {
+    let world = World::with(&format!(
+        "[routes.thumbnail]\n{THREE}objective = 'cost'\nquality_floor = 30\n\
+         [routes.hero]\n{THREE}objective = 'cost'\nquality_floor = 80\n\
+         [routes.landing]\n{THREE}objective = 'cost'\nquality_floor = 80\n"
+    ))
+    .await;
+    for (route, wanted, cache) in [
+        ("thumbnail", "draft", "miss"),
+        ("hero", "premium", "miss"),
+        ("landing", "premium", "hit"),
+        ("thumbnail", "draft", "hit"),
+    ] {
+        let reply = world.generate(ask(route, "a kite that two routes want")).await.expect(200);
+        assert_eq!((reply.header("x-mimeo-model"), reply.header("x-mimeo-cache")), (wanted, cache), "{route}");
+    }
+}
+
 /// The objective decides who is first, the floor who is not asked at all, and the answer says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cheapest_that_is_good_enough() {

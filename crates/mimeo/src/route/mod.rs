@@ -171,11 +171,15 @@ impl Plan {
     }
 
     /// What its pictures depend on: the candidates, each with its request. For a virtual model of ours it is the model's
-    /// name, so that a new provider makes no stored picture unfindable.
+    /// name, so that a new provider makes no stored picture unfindable. A floor is part of it: what is good enough for one
+    /// may be too poor for another, although the same candidates serve both.
     pub fn alternatives(&self) -> Vec<(String, &ImageRequest)> {
         match &self.built_in {
             Some((name, request)) => vec![(format!("virtual/{name}"), request.as_ref())],
-            None => self.candidates.iter().map(|one| (one.identity.clone(), &one.request)).collect(),
+            None => {
+                let floor = self.floor().map(|(points, _)| format!(" of {points:.0} points")).unwrap_or_default();
+                self.candidates.iter().map(|one| (format!("{}{floor}", one.identity), &one.request)).collect()
+            }
         }
     }
 

@@ -170,13 +170,17 @@ pub(super) fn price(
     let each = parts.image.as_ref().map_or(Usd::ZERO, |image| chosen(image, body));
     let area = u64::from(wish.width) * u64::from(wish.height);
     let by_area = parts.megapixel.map_or(Usd::ZERO, |megapixel| area_price(megapixel, area));
+    let by_step = parts.step.as_ref().map_or(Usd::ZERO, |step| {
+        let steps = text(body, &step.by).and_then(|steps| steps.parse().ok());
+        step.usd * steps.unwrap_or(step.default)
+    });
     let by_input = parts.input_image.map_or(Usd::ZERO, |usd| usd * inputs);
     let usage = usage(parts, wish, inputs, body);
     let tokens = usage.map_or(Usd::ZERO, |usage| {
         let side = |usd: Option<Usd>, tokens: u64| usd.map_or(Usd::ZERO, |usd| usd * tokens);
         side(parts.input_token, usage.input_tokens) + side(parts.output_token, usage.output_tokens)
     });
-    Some(((each + by_area) * wish.n + by_input + tokens, usage))
+    Some(((each + by_area + by_step) * wish.n + by_input + tokens, usage))
 }
 
 fn usage(parts: &Parts, wish: &Wish, inputs: u64, body: &Value) -> Option<Usage> {
@@ -252,6 +256,21 @@ mod tests {
         assert_eq!(price("megapixel = { usd = '0.015', first = '0.03' }", 3 << 20), "0.06");
         assert_eq!(price("megapixel = { usd = '0.01', exact = true, pixels = 1000000 }", 1_500_000), "0.015");
         assert_eq!(price("megapixel = { usd = '0.000000000001', exact = true }", 1), "0.000000000001");
+    }
+
+    #[test]
+    fn steps_are_billed_beside_the_picture() {
+        let prices = "prices.paint = { image = '0.012', step = { usd = '0.00056', by = 'steps', default = 50 } }";
+        let facts = "name = 's'\ntitle = 'S'\ndocs = 'd'\nas_of = '2026-11-21'";
+        let sheet: Sheet = toml::from_str(&format!("{facts}\n{prices}")).unwrap();
+        let route: Route = toml::from_str("does = 'generate'\npath = '/'\nn = 'n'").unwrap();
+        let costs = |body: Value| {
+            let wish = read(&route, &body).unwrap();
+            price(&sheet, "paint", &wish, 0, &body).unwrap().0.to_string()
+        };
+        assert_eq!(costs(json!({ "prompt": "a kite" })), "0.04");
+        assert_eq!(costs(json!({ "prompt": "a kite", "steps": 25 })), "0.026");
+        assert_eq!(costs(json!({ "prompt": "a kite", "steps": 25, "n": 2 })), "0.052");
     }
 
     #[test]

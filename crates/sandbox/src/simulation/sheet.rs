@@ -332,6 +332,8 @@ pub(crate) struct Parts {
     pub image: Option<By<Usd>>,
     /// By the area of each picture.
     pub megapixel: Option<Megapixel>,
+    /// By the number of sampling steps of each picture.
+    pub step: Option<Step>,
     /// Dollars per input picture.
     pub input_image: Option<Usd>,
     /// Dollars per token of the prompt; a token is four characters.
@@ -342,6 +344,18 @@ pub(crate) struct Parts {
     pub output_token: Option<Usd>,
     /// Tokens of one picture.
     pub image_tokens: Option<By<u64>>,
+}
+
+/// A price by sampling steps.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    /// Dollars per step.
+    pub usd: Usd,
+    /// The pointer of the field that says how many.
+    pub by: String,
+    /// How many where it says nothing.
+    pub default: u64,
 }
 
 /// A price by area.
