@@ -35,6 +35,7 @@ mod reconcile;
 mod replicas;
 mod requests;
 mod retention;
+mod routes;
 mod sdk;
 mod shared;
 mod sizes;

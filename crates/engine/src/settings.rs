@@ -24,6 +24,8 @@ pub struct Provider {
     /// What the record leaves open, such as an account or a region: `{ account = "…" }`, or for each
     /// `{ env = "NAME" }` or `{ file = "PATH" }`.
     pub vars: BTreeMap<String, TextRef>,
+    /// Where its pictures are made, such as `eu`, for routes that prefer regions.
+    pub region: Option<String>,
     /// How long one call may take, in seconds, in place of the record's.
     pub timeout_s: Option<u32>,
     /// Limits of the account.

@@ -244,6 +244,7 @@ impl Attempts {
         let _calling = room.call();
         self.again.called(&provider.name);
         let sending = Instant::now();
+        pass.sends(sending);
         let result = match around.stop.is_cancelled() {
             true => Err(job::called_off()),
             false => provider.submit(job, &watch).await,

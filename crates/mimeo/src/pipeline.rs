@@ -25,8 +25,10 @@ mod make;
 mod notes;
 mod papers;
 mod purse;
+mod rank;
 mod render;
 mod resume;
+mod shadow;
 mod stories;
 
 use std::sync::Arc;
@@ -50,7 +52,8 @@ use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
-use crate::route::{Plan, Routes};
+use crate::route::performance::Performance;
+use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
@@ -118,6 +121,8 @@ pub struct Pipeline {
     shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
+    /// How candidates have done of late.
+    performance: Performance,
     callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
@@ -194,6 +199,7 @@ impl Pipeline {
             ),
             callbacks,
             stories: Stories::new(Arc::clone(&store), tracker.clone(), requests),
+            performance: Performance::default(),
             flights: Flights::default(),
             desks: kept::Desks::default(),
             cache,
@@ -285,6 +291,7 @@ impl Pipeline {
                 None => return Err(Error::internal("flight", "the task that made the picture was lost")),
             };
             if leads {
+                self.shadow(&order, &landed);
                 laps.extend(&landed.laps);
                 let source = match order.reads_cache() {
                     true if landed.is_joined && landed.made.is_empty() => Source::Join,
@@ -305,9 +312,11 @@ impl Pipeline {
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
     fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
-        let plan = self.routes.plan(&call)?;
-        let key = key::key(&call.caller, plan.candidates.iter().map(|c| (c.identity.as_str(), &c.request)));
-        let variants = call.cache.variants.or(plan.cache.variants).unwrap_or(1);
+        let sense = Sense { purpose: call.purpose.clone(), category: call.category.clone() };
+        let plan = self.routes.plan(&call, sense)?;
+        let alternatives = plan.alternatives();
+        let key = key::key(&call.caller, alternatives.iter().map(|(identity, request)| (identity.as_str(), *request)));
+        let variants = call.cache.variants.or(plan.settings.cache.variants).unwrap_or(1);
         let hand = self.cache.hand(key, variants, call.n);
         notes.planned(&call, &plan, key);
         Ok(Order { call, plan, key, hand, notes: Arc::clone(notes) })
@@ -424,7 +433,7 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: warnings.clone(),
+            warnings: order.plan.warnings.iter().chain(warnings).cloned().collect(),
             explain: Vec::new(),
             story: None,
             timings: laps.done(),
@@ -481,7 +490,7 @@ impl Pipeline {
 impl Order {
     /// True if stored pictures may answer.
     fn reads_cache(&self) -> bool {
-        !self.plan.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
+        !self.plan.settings.cache.off && matches!(self.call.cache.mode, CacheMode::Default | CacheMode::OnlyIfCached)
     }
 
     /// True if it may wait for others who make the same, and they for it.
@@ -491,7 +500,7 @@ impl Order {
 
     /// True if what is made may answer others.
     fn stores(&self) -> bool {
-        !self.plan.cache.off && self.call.cache.mode != CacheMode::NoStore
+        !self.plan.settings.cache.off && self.call.cache.mode != CacheMode::NoStore
     }
 }
 

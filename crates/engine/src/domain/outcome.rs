@@ -125,6 +125,14 @@ impl FaultKind {
         matches!(self, FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished)
     }
 
+    /// True if it says that the provider does not do what it should, whatever was asked for.
+    pub const fn is_its_providers(self) -> bool {
+        matches!(
+            self,
+            FaultKind::NotSent | FaultKind::Failed | FaultKind::BadAnswer | FaultKind::Unknown | FaultKind::Unfinished
+        )
+    }
+
     /// True if another candidate may be tried for the same request.
     pub const fn may_fail_over(self) -> bool {
         matches!(self, FaultKind::NotSent | FaultKind::Throttled | FaultKind::Denied | FaultKind::Failed)

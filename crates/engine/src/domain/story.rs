@@ -164,7 +164,7 @@ pub struct Considered {
     pub seconds: Option<Seconds>,
     /// How good it would be.
     pub quality: Option<Quality>,
-    /// What the objective makes of all that: the highest is tried first.
+    /// What the objective makes of all that: the lowest is tried first.
     pub score: Option<f64>,
 }
 
@@ -215,7 +215,8 @@ impl Story {
 }
 
 impl Considered {
-    fn line(&self) -> String {
+    /// Its line of `explain`.
+    pub fn line(&self) -> String {
         let why = self.reason.as_ref().map(|reason| reason.text.as_str()).unwrap_or_default();
         match self.verdict {
             Verdict::Dropped => format!("dropped {}: {why}", self.name),

@@ -103,6 +103,10 @@ pub struct Model {
     /// Quality step for each of `draft`, `standard`, `premium`.
     #[serde(default)]
     pub tiers: BTreeMap<String, String>,
+    /// How good its pictures are, in points from 0 to 100, by quality; `""` where there are none, and for all that are
+    /// not named. The catalogue's judgement, to begin with: what people say of its pictures moves it.
+    #[serde(default)]
+    pub rating: BTreeMap<String, u8>,
     /// What it costs. Left out: nobody knows.
     pub prices: Option<Prices>,
     /// Typical time that one picture takes (median, warm), in seconds, by quality; `""` where there are none.
@@ -234,6 +238,12 @@ impl Model {
         let quality = quality.or_else(|| self.default_text("quality"));
         let seconds = quality.and_then(|quality| self.p50_s.get(quality)).or_else(|| self.p50_s.values().max())?;
         Some(Duration::from_secs(u64::from(*seconds)))
+    }
+
+    /// How good its pictures are thought to be, in points from 0 to 100, if anybody has said: of `quality`, else of all.
+    pub fn rating(&self, quality: Option<&str>) -> Option<u8> {
+        let quality = quality.or_else(|| self.default_text("quality"));
+        quality.and_then(|quality| self.rating.get(quality)).or_else(|| self.rating.get("")).copied()
     }
 
     /// How long a job can be asked for after it has ended.

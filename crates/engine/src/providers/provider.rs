@@ -30,6 +30,8 @@ pub struct Provider {
     pub name: String,
     /// The catalogue record that it goes by.
     pub record: Arc<Record>,
+    /// Where its pictures are made, if that is known.
+    pub region: Option<String>,
     /// Limits of the account, to be kept by whoever submits.
     pub limits: Limits,
     /// How long one call may take. Fetching a finished picture from an address comes on top.

@@ -243,6 +243,7 @@ fn provider(
     let key = key_of(&record, settings, environment)?;
     Ok(Provider {
         name: name.to_owned(),
+        region: settings.region.clone(),
         base: base_of(&record, settings, &vars)?,
         credentials: Credentials::of(&record, key.clone(), &vars)?,
         key,

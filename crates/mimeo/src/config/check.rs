@@ -141,14 +141,11 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
         }
     }
     for (name, route) in &config.routes {
-        if route.candidates.is_empty() {
-            fault("routes", Some(name), "candidates is empty; name at least one provider/model".into());
+        for message in route.faults() {
+            fault("routes", Some(name), message);
         }
         if name.contains('/') || name.is_empty() {
             fault("routes", Some(name), "a route's name must not be empty nor contain /".into());
-        }
-        if route.cache.variants.is_some_and(|k| !(1..=100).contains(&k)) {
-            fault("routes", Some(name), "cache.variants must be between 1 and 100".into());
         }
     }
     for (name, key) in &config.keys {

@@ -7,6 +7,7 @@ mod blobs;
 pub mod check;
 mod reference;
 mod requests;
+mod route;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
 pub use reference::reference;
 pub use requests::Requests;
+pub use route::{Choice, Hours, Objective, Role, Route, RouteCache, Shadow, Weights};
 
 /// The whole of `mimeo.toml`. Unknown keys are errors.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -248,36 +250,6 @@ pub struct CatalogueFolder {
     /// Folder with provider records of your own, one TOML file each (see `docs/add-a-provider.md`); they go before
     /// built-in ones of the same name.
     pub path: Option<PathBuf>,
-}
-
-/// A virtual model: candidates in the order in which they are tried.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Route {
-    /// `provider/model` or `provider/model@quality`, the first choice first. The next one is tried
-    /// when one is down, throttled or out of quota, and certainly has not billed.
-    pub candidates: Vec<String>,
-    /// How this route uses the cache.
-    pub cache: RouteCache,
-    /// True tries the next candidate also after a refusal by a content policy.
-    pub failover_on_refusal: bool,
-    /// True lets a repeated request be paid again although it was sent before and nobody knows what came
-    /// of that. A request may say so for itself with `retry_unknown`.
-    pub retry_unknown: bool,
-    /// The most that may be spent through this route.
-    pub budget: Budgets,
-}
-
-/// How a route uses the cache.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RouteCache {
-    /// Pictures per request: 1 is always the same one, K a pool of up to K (at most 100) in rotation.
-    pub variants: Option<u32>,
-    /// How long a picture answers the same request, in seconds, in place of `cache.ttl_s`.
-    pub ttl_s: Option<u64>,
-    /// True turns the cache off: every request is made anew and nothing is stored.
-    pub off: bool,
 }
 
 /// Somebody whose pictures and money are apart from everybody else's.

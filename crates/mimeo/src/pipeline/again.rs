@@ -25,9 +25,9 @@ pub(super) type Askable<'a> = (&'a Candidate, Option<Probe>);
 impl Pipeline {
     /// The candidates that are to be asked: all but those that are down, or all if every one is. Of the others it is
     /// noted why.
-    pub(super) fn askable<'a>(&self, order: &'a Order) -> Vec<Askable<'a>> {
+    pub(super) fn askable<'a>(&self, order: &Order, candidates: Vec<&'a Candidate>) -> Vec<Askable<'a>> {
         let (mut askable, mut down) = (Vec::new(), Vec::new());
-        for candidate in &order.plan.candidates {
+        for candidate in candidates.iter().copied() {
             let standing = match &candidate.maker {
                 Maker::Provider(provider, _) => self.attempts.standing(provider),
                 Maker::Template => Standing::Well,
@@ -41,7 +41,7 @@ impl Pipeline {
             }
         }
         if askable.is_empty() {
-            return order.plan.candidates.iter().map(|candidate| (candidate, None)).collect();
+            return candidates.into_iter().map(|candidate| (candidate, None)).collect();
         }
         for (candidate, why) in down {
             order.notes.rests(&candidate.name, "down", why);

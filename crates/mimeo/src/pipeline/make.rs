@@ -69,7 +69,8 @@ impl Pipeline {
     pub(super) async fn make(&self, order: &Order, count: u32, lead: &Lead<Landing>, pool: Pool) -> Result<Making> {
         let mut made = Vec::new();
         let begun = Instant::now();
-        let askable = self.askable(order);
+        let ranked = self.rank(order, count)?;
+        let askable = self.askable(order, ranked);
         let purse = Purse::new(order.call.max_spend);
         let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
         let mut last = None;
@@ -168,7 +169,7 @@ impl Pipeline {
                         None => so_far.purse.put_back(price),
                     }
                     let may_go_on = fault.kind.may_fail_over()
-                        || (fault.kind == FaultKind::Refused && order.plan.failover_on_refusal);
+                        || (fault.kind == FaultKind::Refused && order.plan.settings.failover_on_refusal);
                     (may_go_on, error)
                 }
             };
@@ -259,6 +260,7 @@ impl Pipeline {
     ) -> Result<Called> {
         let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
+        self.learn(order, account, n, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
                 let billed = model.billed(&candidate.request, n, order.partials(), &generated);
@@ -364,7 +366,11 @@ impl Pipeline {
         };
         let mut finish = Finish { fault: Some(fault.to_string()), ..attempt.end(state, settlement, &self.clock) };
         let keep = self.lifetimes.refusals;
-        if fault.kind == FaultKind::Refused && !keep.is_zero() && order.stores() && !order.plan.failover_on_refusal {
+        if fault.kind == FaultKind::Refused
+            && !keep.is_zero()
+            && order.stores()
+            && !order.plan.settings.failover_on_refusal
+        {
             let expires_ms = self.clock.now().saturating_add(Millis::try_from(keep.as_millis()).unwrap_or(Millis::MAX));
             finish.refusal = Some((
                 order.key,
@@ -391,7 +397,7 @@ impl Pipeline {
 
 impl Order {
     /// Unfinished pictures that are streamed per picture.
-    fn partials(&self) -> u8 {
+    pub(super) fn partials(&self) -> u8 {
         self.call.stream.unwrap_or(0)
     }
 
@@ -402,7 +408,7 @@ impl Order {
         now: Millis,
         lifetime: Option<std::time::Duration>,
     ) -> Option<EntryWrite> {
-        let lifetime = match (self.call.cache.ttl, self.plan.cache.ttl_s) {
+        let lifetime = match (self.call.cache.ttl, self.plan.settings.cache.ttl_s) {
             (Some(ttl), _) => Some(ttl),
             (None, Some(0)) => None,
             (None, Some(seconds)) => Some(std::time::Duration::from_secs(seconds)),

@@ -9,7 +9,9 @@ use super::make::Called;
 use super::stories::Stories;
 use super::{Landed, Landing, Making, total};
 use crate::clock::Millis;
-use crate::domain::{Answer, AttemptId, Call, Delivered, Digest, Outcome, Price, Reason, Story, Tried, Verdict};
+use crate::domain::{
+    Answer, AttemptId, Call, Considered, Delivered, Digest, Outcome, Price, Reason, Story, Tried, Verdict,
+};
 use crate::error::{Error, Result};
 use crate::route::Plan;
 
@@ -96,8 +98,16 @@ impl Notes {
         }
         let mut noted = self.noted();
         noted.story.route.clone_from(&plan.route);
+        noted.story.purpose.clone_from(&plan.sense.purpose);
+        noted.story.category.clone_from(&plan.sense.category);
+        noted.story.objective = plan.settings.objective.word().map(str::to_owned);
         noted.story.candidates = plan.considered(call.n, call.stream.unwrap_or(0));
         noted.story.cache_key = Some(key.to_string());
+    }
+
+    /// ④ What is thought of those who may serve it, now that it has to be made.
+    pub(super) fn ranked(&self, plan: &Plan, considered: Vec<Considered>) {
+        self.noted().story.candidates = considered.into_iter().chain(plan.unfit()).collect();
     }
 
     /// The candidate `name` could serve, and is left alone.

@@ -11,7 +11,7 @@ use super::Order;
 use super::notes::Notes;
 use super::stories::Stories;
 use crate::cache::Cache;
-use crate::config::RouteCache;
+use crate::config::{Route, RouteCache};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -67,9 +67,9 @@ impl Papers {
             stores: order.stores(),
             replaces: !order.reads_cache(),
             ttl_ms: order.call.cache.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
-            route_ttl_s: order.plan.cache.ttl_s,
+            route_ttl_s: order.plan.settings.cache.ttl_s,
             tags: order.call.cache.tags.clone(),
-            failover_on_refusal: order.plan.failover_on_refusal,
+            failover_on_refusal: order.plan.settings.failover_on_refusal,
             partials: order.call.stream,
             wanted: order.call.n,
         }
@@ -104,6 +104,8 @@ impl Papers {
             renamed_from: None,
             // Who asks for it later brings it to what it wants.
             target: None,
+            choice: std::sync::Arc::default(),
+            rating: None,
         };
         let mode = match (self.stores, self.replaces) {
             (false, _) => CacheMode::NoStore,
@@ -134,14 +136,12 @@ impl Papers {
             explain: false,
             unknown: BTreeMap::new(),
         };
-        let plan = Plan {
-            candidates: vec![candidate],
-            dropped: Vec::new(),
+        let settings = Route {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },
             failover_on_refusal: self.failover_on_refusal,
-            retry_unknown: false,
-            route: subject.route.clone(),
+            ..Route::default()
         };
+        let plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
         let notes = std::sync::Arc::new(Notes::of(stories, &call, job.attempt.created_ms));
         Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key, notes }
     }

@@ -9,8 +9,12 @@ impl Plan {
     /// streamed for each.
     pub fn considered(&self, n: u32, partials: u8) -> Vec<Considered> {
         let kept = (1..).zip(&self.candidates).map(|(rank, candidate)| candidate.considered(rank, n, partials));
-        let dropped = self.dropped.iter().map(|(name, reason)| reason.considered(name));
-        kept.chain(dropped).collect()
+        kept.chain(self.unfit()).collect()
+    }
+
+    /// Those that cannot serve the request, whatever is known of them.
+    pub fn unfit(&self) -> impl Iterator<Item = Considered> {
+        self.dropped.iter().map(|(name, reason)| reason.considered(name))
     }
 }
 
@@ -30,13 +34,12 @@ impl Candidate {
             }
             Maker::Template => (Price::FREE, None),
         };
-        let renamed = self.renamed_from.as_ref().map(|old| format!("in place of {old}"));
         Considered {
             name: self.name.clone(),
             rank: Some(rank),
             verdict: Verdict::Kept,
             reason: None,
-            notes: renamed.into_iter().chain(self.mapped()).collect(),
+            notes: self.remarks(),
             expected: bound,
             bound,
             seconds: typical.map(|typical| {
@@ -46,6 +49,12 @@ impl Candidate {
             quality: None,
             score: None,
         }
+    }
+
+    /// What is to be known of it besides its price, time and quality.
+    pub fn remarks(&self) -> Vec<String> {
+        let renamed = self.renamed_from.as_ref().map(|old| format!("in place of {old}"));
+        renamed.into_iter().chain(self.mapped()).collect()
     }
 
     /// What becomes of a request that its model cannot serve to the letter.
@@ -63,12 +72,16 @@ impl Candidate {
 
 impl DropReason {
     fn considered(&self, name: &str) -> Considered {
-        let DropReason::Unfit(misfit) = self;
+        let code = match self {
+            DropReason::Unfit(misfit) => misfit.code,
+            DropReason::Category(_) => "category",
+            DropReason::Dealt => "dealt",
+        };
         Considered {
             name: name.to_owned(),
             rank: None,
             verdict: Verdict::Dropped,
-            reason: Some(Reason { code: misfit.code.to_owned(), text: self.to_string() }),
+            reason: Some(Reason { code: code.to_owned(), text: self.to_string() }),
             notes: Vec::new(),
             expected: Price::Unknown,
             bound: Price::Unknown,

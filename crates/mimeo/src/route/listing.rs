@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Routes, TEMPLATE, name_of};
+use super::{AUTO, Routes, TEMPLATE, name_of};
 use crate::clock::Millis;
 use crate::domain::{ImageRequest, Operation, Price};
 use crate::providers::model::{SizeRule, Sizes};
@@ -33,9 +33,17 @@ impl Routes {
             shutdown_date: None,
             details: json!({
                 "kind": "route",
-                "candidates": route.candidates.iter().map(name_of).collect::<Vec<_>>(),
+                "candidates": route.candidates.iter().map(|(candidate, _)| name_of(candidate)).collect::<Vec<_>>(),
                 "variants": route.settings.cache.variants.unwrap_or(1),
             }),
+        });
+        let virtuals = self.virtuals.keys().copied().chain((!self.routes.contains_key(AUTO)).then_some(AUTO));
+        let virtuals = virtuals.map(|name| ModelListing {
+            id: name.to_owned(),
+            owned_by: "mimeo".to_owned(),
+            created: 0,
+            shutdown_date: None,
+            details: json!({ "kind": "virtual", "candidates": "all models that are there" }),
         });
         let models = self.registry.providers().flat_map(|provider| {
             provider.models().iter().map(move |model| ModelListing {
@@ -61,7 +69,7 @@ impl Routes {
                 "usd_per_image": "0",
             }),
         });
-        routes.chain(models).chain(templates).collect()
+        routes.chain(virtuals).chain(models).chain(templates).collect()
     }
 }
 

@@ -1,11 +1,17 @@
 //! Which candidates can make a picture, in which order, and why.
 //!
-//! A route is a virtual model with candidates. A concrete model is a route with one candidate, and so
-//! is a template. Choosing is a pure function of the request, the catalogue and the clock; each
-//! candidate that is dropped keeps its reason.
+//! A route is a virtual model with candidates. A concrete model is a route with one candidate, and so is a template.
+//! It is decided in two steps. [`Routes::plan`] says who may make it at all: a function of the request and the
+//! configuration alone, because the picture's identity hangs on it. [`choose`](choose::choose) says who is asked first
+//! when it has to be made: by what is known then of prices, times, quality and who is busy. Each candidate that is
+//! dropped keeps its reason.
 
+pub mod choose;
 mod considered;
 pub mod listing;
+pub mod performance;
+mod template;
+mod virtuals;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,17 +20,16 @@ use std::sync::Arc;
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
-use crate::domain::{Call, ImageRequest, Operation, Size, Target};
+use crate::domain::{Call, ImageRequest, Operation, Target};
 use crate::error::{Error, Kind, Result};
 use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
-use crate::render::{RenderError, Renderer};
+use crate::render::Renderer;
 pub use listing::ModelListing;
+pub use template::render_error;
+use virtuals::{AUTO, Virtual};
 
 /// What stands before the name of a template where a model is named.
 pub const TEMPLATE: &str = "template";
-
-/// The route that serves requests without a model, if it is configured.
-const DEFAULT_ROUTE: &str = "auto";
 
 /// All that can be named in `model`.
 #[derive(Debug)]
@@ -32,12 +37,23 @@ pub struct Routes {
     registry: Registry,
     renderer: Arc<Renderer>,
     routes: BTreeMap<String, Route>,
+    virtuals: BTreeMap<&'static str, Virtual>,
 }
 
+/// A configured one.
 #[derive(Debug)]
 struct Route {
-    candidates: Vec<providers::Candidate>,
-    settings: config::Route,
+    candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
+    settings: Arc<config::Route>,
+}
+
+/// What is known of a request's subject.
+#[derive(Clone, Debug, Default)]
+pub struct Sense {
+    /// What the picture is for.
+    pub purpose: Option<String>,
+    /// What it shows.
+    pub category: Option<String>,
 }
 
 /// Who makes the picture.
@@ -65,9 +81,37 @@ pub struct Candidate {
     pub target: Option<Target>,
     /// The name that was asked for, if this model serves in place of another.
     pub renamed_from: Option<String>,
+    /// What the route says of it.
+    pub choice: Arc<config::Choice>,
+    /// How good its pictures are thought to be before anybody has seen one, in points from 0 to 100.
+    pub rating: Option<u8>,
 }
 
 impl Candidate {
+    /// Its name for what is learned of it: with the quality that it is asked for.
+    pub fn known_as(&self) -> String {
+        match &self.request.quality {
+            Some(quality) => format!("{}/{}@{quality}", self.maker_name(), self.model_id()),
+            None => format!("{}/{}", self.maker_name(), self.model_id()),
+        }
+    }
+
+    /// Where its pictures are made, if that is known.
+    pub fn region(&self) -> Option<&str> {
+        let of_account = || match &self.maker {
+            Maker::Provider(provider, _) => provider.region.as_deref(),
+            Maker::Template => None,
+        };
+        self.choice.region.as_deref().or_else(of_account)
+    }
+
+    fn model_id(&self) -> &str {
+        match &self.maker {
+            Maker::Provider(_, model) => &model.id,
+            Maker::Template => &self.name,
+        }
+    }
+
     /// The provider's name, for ledgers and answers.
     pub fn maker_name(&self) -> &str {
         match &self.maker {
@@ -82,12 +126,18 @@ impl Candidate {
 pub enum DropReason {
     /// It cannot make what is asked for.
     Unfit(Misfit),
+    /// The route keeps it from pictures of this category.
+    Category(String),
+    /// The route deals this request to another one.
+    Dealt,
 }
 
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DropReason::Unfit(misfit) => write!(f, "cannot make it: {}", misfit.message),
+            DropReason::Category(category) => write!(f, "the route does not ask it for the category {category}"),
+            DropReason::Dealt => f.write_str("requests are divided, and this one went to another"),
         }
     }
 }
@@ -99,17 +149,49 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// The others, with why.
     pub dropped: Vec<(String, DropReason)>,
-    /// How the route uses the cache.
-    pub cache: config::RouteCache,
-    /// Try the next candidate also after a refusal.
-    pub failover_on_refusal: bool,
+    /// What the route wants.
+    pub settings: Arc<config::Route>,
+    /// What the request is about.
+    pub sense: Sense,
     /// Pay again although nobody knows what came of the same request before.
     pub retry_unknown: bool,
     /// The route, or the model that was asked for by its own name.
     pub route: String,
+    /// The virtual model that is nobody's configuration, if it is one, and the request as it is for its key.
+    built_in: Option<(&'static str, Box<ImageRequest>)>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
+    /// A plan with these candidates and nothing special about it.
+    pub fn of(candidates: Vec<Candidate>, route: String, settings: Arc<config::Route>) -> Plan {
+        let (dropped, sense, warnings) = (Vec::new(), Sense::default(), Vec::new());
+        Plan { candidates, dropped, settings, sense, retry_unknown: false, route, built_in: None, warnings }
+    }
+
+    /// What its pictures depend on: the candidates, each with its request. For a virtual model of ours it is the model's
+    /// name, so that a new provider makes no stored picture unfindable.
+    pub fn alternatives(&self) -> Vec<(String, &ImageRequest)> {
+        match &self.built_in {
+            Some((name, request)) => vec![(format!("virtual/{name}"), request.as_ref())],
+            None => self.candidates.iter().map(|one| (one.identity.clone(), &one.request)).collect(),
+        }
+    }
+
+    /// How good pictures must be, in points, and for which category that is said.
+    pub fn floor(&self) -> Option<(f64, Option<&str>)> {
+        let category = self.sense.category.as_deref();
+        let special = category.and_then(|category| Some((self.settings.floors.get(category)?, Some(category))));
+        let (points, category) = special.or(self.settings.quality_floor.as_ref().map(|floor| (floor, None)))?;
+        Some((f64::from(*points), category))
+    }
+
+    /// True if the best there are will do where none is good enough: nobody has asked for this very floor.
+    pub fn is_floor_soft(&self) -> bool {
+        self.built_in.is_some()
+    }
+
     /// What the pictures are to be brought to, whoever makes them.
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
@@ -130,15 +212,28 @@ impl Routes {
         let mut faults = Vec::new();
         for (name, settings) in configured {
             let mut candidates = Vec::new();
-            for text in &settings.candidates {
-                match registry.resolve(text) {
-                    Ok(candidate) => candidates.push(candidate),
+            for choice in &settings.candidates {
+                match registry.resolve(&choice.model) {
+                    Ok(candidate) => candidates.push((candidate, Arc::new(choice.clone()))),
                     Err(unknown) => faults.push((name.clone(), format!("candidates: {unknown}"))),
                 }
             }
-            routes.insert(name.clone(), Route { candidates, settings: settings.clone() });
+            routes.insert(name.clone(), Route { candidates, settings: Arc::new(settings.clone()) });
         }
-        if faults.is_empty() { Ok(Routes { registry, renderer, routes }) } else { Err(faults) }
+        let mut virtuals = virtuals::all();
+        virtuals.retain(|name, _| !routes.contains_key(*name));
+        let this = Routes { registry, renderer, routes, virtuals };
+        for (name, settings) in configured {
+            match settings.shadow.as_ref().map(|shadow| (shadow, this.named(&shadow.model))) {
+                Some((_, Err(unknown))) => faults.push((name.clone(), format!("shadow: {unknown}"))),
+                Some((shadow, Ok(Named::Route(route)))) if route.settings.shadow.is_some() => faults.push((
+                    name.clone(),
+                    format!("shadow: {} has a shadow itself, and would go on for ever; name a model", shadow.model),
+                )),
+                _ => {}
+            }
+        }
+        if faults.is_empty() { Ok(this) } else { Err(faults) }
     }
 
     /// The providers.
@@ -146,49 +241,102 @@ impl Routes {
         &self.registry
     }
 
-    /// What can make the picture of `call`.
+    /// What can make the picture of `call`, which is about `sense`.
     ///
     /// # Errors
     /// There is no such model, or no candidate can make what is asked for.
-    pub fn plan(&self, call: &Call) -> Result<Plan> {
+    pub fn plan(&self, call: &Call, sense: Sense) -> Result<Plan> {
         if let Some(elsewhere) = self.rendered_elsewhere(call) {
-            return self.plan(&elsewhere);
+            return self.plan(&elsewhere, sense);
         }
         if call.request.operation == Operation::Render {
             return self.plan_template(call);
         }
-        let name = self.name_of(call)?;
+        let name = self.name_of(call);
         if let Some(template) = name.strip_prefix(TEMPLATE).and_then(|rest| rest.strip_prefix('/')) {
             return Err(Error::bad(
                 "model",
                 format!("{name} is a template. Send `template`: \"{template}\" with `data`, and no prompt."),
             ));
         }
-        let (resolved, settings) = match self.routes.get(name) {
-            Some(route) => (route.candidates.clone(), route.settings.clone()),
-            None => {
-                let candidate = self.registry.resolve(name).map_err(|unknown| {
-                    let routes = providers::near(name, self.routes.keys().map(String::as_str));
-                    let message = match routes.first() {
-                        Some(route) => format!("there is no model or route {name}; did you mean {route}?"),
-                        None => format!("{unknown}."),
-                    };
-                    Error::new(Kind::NotFound, message).param("model").code("model_not_found")
-                })?;
-                (vec![candidate], config::Route::default())
+        let found = self.named(name).map_err(|message| {
+            Error::new(Kind::NotFound, format!("{message}.")).param("model").code("model_not_found")
+        })?;
+        match found {
+            Named::Route(route) => self.consider(call, sense, name, &route.candidates, &route.settings, None),
+            Named::Model(candidate) => {
+                let choice = Arc::new(config::Choice::named(name));
+                self.consider(call, sense, name, &[(*candidate, choice)], &Arc::default(), None)
             }
-        };
-        let route = name.to_owned();
-        let mut candidates = Vec::new();
-        let mut dropped = Vec::new();
-        for choice in resolved {
-            let name = name_of(&choice);
-            match fit(&choice, call) {
+            Named::Auto => {
+                let serving = virtuals::serving(sense.purpose.as_deref(), call.quality_tier.as_deref());
+                match (self.routes.get(serving), self.virtuals.get(serving)) {
+                    (Some(route), _) => self.consider(call, sense, serving, &route.candidates, &route.settings, None),
+                    (None, Some(built_in)) => self.plan_virtual(call, sense, built_in),
+                    (None, None) => Err(Error::internal("route", "a virtual model without a route")),
+                }
+            }
+            Named::Virtual(built_in) => self.plan_virtual(call, sense, built_in),
+        }
+    }
+
+    fn plan_virtual(&self, call: &Call, sense: Sense, built_in: &Virtual) -> Result<Plan> {
+        let candidates = virtuals::candidates(&self.registry);
+        if candidates.is_empty() {
+            if call.request.operation == Operation::Generate && call.n == 1 {
+                let mut plan = self.plan_template(&Routes::card_of(call))?;
+                plan.warnings.push(format!(
+                    "no provider is there that could draw it, so this is a card from the template {}; `mimeo providers \
+                     --all` says what each provider needs",
+                    plan.route
+                ));
+                return Ok(plan);
+            }
+            return Err(Error::new(
+                Kind::NotFound,
+                format!(
+                    "{} chooses among the models of all providers, and none is there. Set a provider's key in the \
+                     environment; `mimeo providers --all` says which.",
+                    built_in.name
+                ),
+            )
+            .param("model")
+            .code("no_provider"));
+        }
+        self.consider(call, sense, built_in.name, &candidates, &built_in.settings, Some(built_in))
+    }
+
+    /// Who of `choices` can make it.
+    fn consider(
+        &self,
+        call: &Call,
+        sense: Sense,
+        route: &str,
+        choices: &[(providers::Candidate, Arc<config::Choice>)],
+        settings: &Arc<config::Route>,
+        built_in: Option<&Virtual>,
+    ) -> Result<Plan> {
+        let tier = call.quality_tier.as_deref().or(built_in.map(|built_in| built_in.tier));
+        let dealt = dealt(route, call, choices);
+        let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
+        for (candidate, choice) in choices {
+            let name = name_of(candidate);
+            if choice.share.is_some() && dealt.is_some_and(|dealt| !Arc::ptr_eq(dealt, choice)) {
+                dropped.push((name, DropReason::Dealt));
+                continue;
+            }
+            if let Some(category) = sense.category.as_deref().filter(|category| is_kept_from(choice, category)) {
+                dropped.push((name, DropReason::Category(category.to_owned())));
+                continue;
+            }
+            match fit(candidate, choice, call, tier) {
                 Ok(Fitted { request, target }) => candidates.push(Candidate {
                     target,
-                    identity: identity(&choice),
-                    renamed_from: choice.model.renamed_from.clone(),
-                    maker: Maker::Provider(choice.provider, choice.model.model),
+                    identity: identity(candidate),
+                    renamed_from: candidate.model.renamed_from.clone(),
+                    rating: choice.rating.or_else(|| candidate.model.rating(request.quality.as_deref())),
+                    choice: Arc::clone(choice),
+                    maker: Maker::Provider(Arc::clone(&candidate.provider), Arc::clone(&candidate.model.model)),
                     name,
                     request,
                 }),
@@ -198,36 +346,47 @@ impl Routes {
         if candidates.is_empty() {
             return Err(none_fits(&dropped));
         }
-        Ok(Plan {
-            candidates,
-            dropped,
-            cache: settings.cache,
-            failover_on_refusal: settings.failover_on_refusal,
-            retry_unknown: settings.retry_unknown || call.retry_unknown,
-            route,
-        })
+        let mut plan = Plan::of(candidates, route.to_owned(), Arc::clone(settings));
+        plan.built_in = built_in.map(|built_in| {
+            let request = ImageRequest { quality: asked_quality(call, tier), ..call.request.clone() };
+            (built_in.name, Box::new(request))
+        });
+        plan.retry_unknown = settings.retry_unknown || call.retry_unknown;
+        (plan.dropped, plan.sense) = (dropped, sense);
+        Ok(plan)
     }
 
     /// The model that the caller means.
-    fn name_of<'a>(&'a self, call: &'a Call) -> Result<&'a str> {
+    fn name_of<'a>(&'a self, call: &'a Call) -> &'a str {
         if let Some(name) = call.model.as_deref() {
-            return Ok(name);
-        }
-        if self.routes.contains_key(DEFAULT_ROUTE) {
-            return Ok(DEFAULT_ROUTE);
+            return name;
         }
         // One that the operator configured on purpose goes before what the environment happens to enable.
-        if let [only] = self.routes.keys().collect::<Vec<_>>().as_slice() {
-            return Ok(only);
+        match self.routes.keys().collect::<Vec<_>>().as_slice() {
+            [only] if !self.routes.contains_key(AUTO) => only,
+            _ => AUTO,
         }
-        Err(Error::bad(
-            "model",
-            format!(
-                "You must provide a model: a route or a model that GET /v1/models lists. A route called {DEFAULT_ROUTE} \
-                 would serve requests without one."
-            ),
-        )
-        .code("missing_required_parameter"))
+    }
+
+    /// What goes by this name.
+    fn named(&self, name: &str) -> Result<Named<'_>, String> {
+        if let Some(route) = self.routes.get(name) {
+            return Ok(Named::Route(route));
+        }
+        if name == AUTO {
+            return Ok(Named::Auto);
+        }
+        if let Some(built_in) = self.virtuals.get(name) {
+            // A provider's model of that name is `provider/name`.
+            return Ok(Named::Virtual(built_in));
+        }
+        self.registry.resolve(name).map(Named::model).map_err(|unknown| {
+            let known = self.routes.keys().map(String::as_str).chain(self.virtuals.keys().copied());
+            match providers::near(name, known).first().filter(|_| !name.contains('/')) {
+                Some(route) => format!("there is no model or route {name}; did you mean {route}?"),
+                None => unknown.to_string(),
+            }
+        })
     }
 
     /// The call for a template that a provider keeps, `provider/template`: its model is that template.
@@ -241,79 +400,11 @@ impl Routes {
         Some(Call { model, request, ..call.clone() })
     }
 
-    fn plan_template(&self, call: &Call) -> Result<Plan> {
-        let Some(wanted) = &call.request.template else {
-            return Err(Error::internal("route", "a render without a template"));
-        };
-        let model = call.model.as_deref().filter(|model| *model != format!("{TEMPLATE}/{}", wanted.id));
-        if let Some(model) = model {
-            return Err(Error::bad(
-                "model",
-                format!(
-                    "`template` and `model` = {model} exclude each other: a template is drawn here. Leave `model` out."
-                ),
-            ));
-        }
-        if call.n != 1 {
-            return Err(Error::bad("n", "A template with the same data is always the same picture: n must be 1."));
-        }
-        if let Some(name) = call.unknown.keys().next() {
-            return Err(unknown_parameter(name));
-        }
-        let unusable = [
-            ("quality", call.request.quality.is_some()),
-            ("background", call.request.background.is_some()),
-            ("style", call.request.style.is_some()),
-            ("seed", call.request.seed.is_some()),
-            ("steps", call.request.steps.is_some()),
-            ("guidance", call.request.guidance.is_some()),
-            ("negative_prompt", call.request.negative_prompt.is_some()),
-            ("image", !call.request.inputs.is_empty()),
-            ("mask", call.request.mask.is_some()),
-        ];
-        if let Some((field, _)) = unusable.iter().find(|(_, given)| *given) {
-            return Err(Error::bad(*field, format!("`{field}` has no meaning with a template. Leave it out.")));
-        }
-        let template = self.renderer.template(&wanted.id).ok_or_else(|| {
-            let known: Vec<&str> = self.renderer.templates().map(|template| template.id.as_str()).collect();
-            Error::new(Kind::NotFound, format!("There is no template `{}`; there are {}.", wanted.id, known.join(", ")))
-                .param("template")
-                .code("template_not_found")
-        })?;
-        let data = self.renderer.canonical_data(&wanted.id, &wanted.data).map_err(|error| render_error(&error))?;
-        let mut request = call.request.clone();
-        request.template = Some(TemplateCall { id: wanted.id.clone(), version: template.version.clone(), data });
-        // What is spelled out and what is left out are one request here too.
-        request.output_format = request.output_format.filter(|format| *format != crate::domain::Format::Png);
-        if request.size == Size::Exact(template.width, template.height) {
-            request.size = Size::Auto;
-        }
-        request.moderation = None;
-        let name = format!("{TEMPLATE}/{}", wanted.id);
-        let route = name.clone();
-        let candidate = Candidate {
-            identity: name.clone(),
-            name,
-            maker: Maker::Template,
-            request,
-            target: None,
-            renamed_from: None,
-        };
-        Ok(Plan {
-            candidates: vec![candidate],
-            dropped: Vec::new(),
-            cache: config::RouteCache::default(),
-            failover_on_refusal: false,
-            retry_unknown: false,
-            route,
-        })
-    }
-
     /// What the operator should know although it is not wrong: models about to retire.
     pub fn warnings(&self, now: Millis) -> Vec<String> {
         let mut warnings = Vec::new();
         for (route, name, model) in self.routes.iter().flat_map(|(route, settings)| {
-            settings.candidates.iter().map(move |candidate| (route, name_of(candidate), &candidate.model))
+            settings.candidates.iter().map(move |(candidate, _)| (route, name_of(candidate), &candidate.model))
         }) {
             if let Some(old) = &model.renamed_from {
                 warnings.push(format!("routes.{route}: {old} is gone; {name} serves in its place. Name it instead"));
@@ -330,18 +421,84 @@ impl Routes {
     }
 }
 
-/// The request as a candidate takes it. A quality that the candidate names counts unless the caller
-/// names one.
-fn fit(choice: &providers::Candidate, call: &Call) -> Result<Fitted, Misfit> {
-    let tier = call.quality_tier.as_deref();
-    let model: &ResolvedModel = &choice.model;
-    match (&choice.quality, &call.request.quality) {
-        (Some(quality), None) if tier.is_none() => {
-            let request = ImageRequest { quality: Some(quality.clone()), ..call.request.clone() };
-            model.fit(&request, &call.unknown, None)
-        }
-        _ => model.fit(&call.request, &call.unknown, tier),
+/// What goes by a name.
+enum Named<'a> {
+    Route(&'a Route),
+    Virtual(&'a Virtual),
+    Auto,
+    Model(Box<providers::Candidate>),
+}
+
+impl Named<'_> {
+    fn model(candidate: providers::Candidate) -> Self {
+        Named::Model(Box::new(candidate))
     }
+}
+
+/// The candidate that this request is dealt to, if requests are divided. What is asked for decides, so that the same
+/// request always goes the same way.
+fn dealt<'a>(
+    route: &str,
+    call: &Call,
+    choices: &'a [(providers::Candidate, Arc<config::Choice>)],
+) -> Option<&'a Arc<config::Choice>> {
+    let shares = || choices.iter().filter_map(|(_, choice)| Some((choice, u64::from(choice.share?))));
+    let all: u64 = shares().map(|(_, share)| share).sum();
+    let mut left = fortune(route, call) % all.max(1);
+    shares()
+        .find(|(_, share)| {
+            let is_it = left < *share;
+            left = left.saturating_sub(*share);
+            is_it
+        })
+        .map(|(choice, _)| choice)
+}
+
+/// A number that is the same for the same request to a route, and evenly spread over all.
+pub fn fortune(route: &str, call: &Call) -> u64 {
+    let mut hash = blake3::Hasher::new();
+    let text = [route, &call.caller.tenant, call.request.prompt.trim()];
+    for part in text {
+        hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    for input in &call.request.inputs {
+        hash.update(&input.picture.digest.0);
+    }
+    let mut number = [0; 8];
+    hash.finalize_xof().fill(&mut number);
+    u64::from_le_bytes(number)
+}
+
+/// True if a route does not want this candidate for this category.
+fn is_kept_from(choice: &config::Choice, category: &str) -> bool {
+    let holds = |list: &[String]| list.iter().any(|listed| listed == category);
+    holds(&choice.except) || !choice.only.is_empty() && !holds(&choice.only)
+}
+
+/// The quality that a caller asks a virtual model for: a word, or a tier.
+fn asked_quality(call: &Call, tier: Option<&str>) -> Option<String> {
+    let word = call.request.quality.as_deref().filter(|word| *word != "auto");
+    word.map(str::to_owned).or_else(|| tier.map(|tier| format!("tier {tier}")))
+}
+
+/// The request as a candidate takes it. A quality or a number of steps that the candidate names counts unless the
+/// caller names one.
+fn fit(
+    candidate: &providers::Candidate,
+    choice: &config::Choice,
+    call: &Call,
+    tier: Option<&str>,
+) -> Result<Fitted, Misfit> {
+    let model: &ResolvedModel = &candidate.model;
+    let steps = choice.steps.filter(|_| call.request.steps.is_none());
+    let quality = candidate.quality.as_ref().filter(|_| call.request.quality.is_none() && call.quality_tier.is_none());
+    if steps.is_none() && quality.is_none() {
+        return model.fit(&call.request, &call.unknown, tier);
+    }
+    let mut request = call.request.clone();
+    request.steps = steps.or(request.steps);
+    request.quality = quality.cloned().or(request.quality);
+    model.fit(&request, &call.unknown, tier.filter(|_| quality.is_none()))
 }
 
 fn name_of(choice: &providers::Candidate) -> String {
@@ -356,11 +513,19 @@ fn identity(choice: &providers::Candidate) -> String {
 }
 
 fn none_fits(dropped: &[(String, DropReason)]) -> Error {
-    let Some((_, DropReason::Unfit(first))) = dropped.first() else {
-        return Error::internal("route", "a route without candidates");
+    let first = dropped.iter().find_map(|(_, reason)| match reason {
+        DropReason::Unfit(misfit) => Some(misfit),
+        DropReason::Category(_) | DropReason::Dealt => None,
+    });
+    let Some(first) = first else {
+        let reasons: Vec<String> = dropped.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+        return Error::bad("model", format!("No candidate of this route is asked for this. {}.", reasons.join("; ")));
     };
     let message = match dropped {
         [_] => first.message.clone(),
+        several if several.len() > 8 => {
+            format!("None of the {} models that are there can make it. For one: {}", several.len(), first.message)
+        }
         several => {
             let reasons: Vec<String> = several.iter().map(|(name, reason)| format!("{name} {reason}")).collect();
             format!("No candidate of this route can make it. {}", reasons.join("; "))
@@ -369,24 +534,4 @@ fn none_fits(dropped: &[(String, DropReason)]) -> Error {
     let mut error = Error::bad(first.param.clone(), message);
     error.code = Some(first.code.to_owned());
     error
-}
-
-fn unknown_parameter(name: &str) -> Error {
-    Error::bad(name, format!("Unknown parameter: '{name}'.")).code("unknown_parameter")
-}
-
-/// What a caller is told when a template cannot be drawn.
-pub fn render_error(error: &RenderError) -> Error {
-    let sentence = format!("{error}.");
-    match error {
-        RenderError::UnknownTemplate { .. } => {
-            Error::new(Kind::NotFound, sentence).param("template").code("template_not_found")
-        }
-        RenderError::NotAnObject => Error::bad("data", sentence),
-        RenderError::Field { field, .. } => Error::bad(format!("data.{field}"), sentence),
-        RenderError::Size { .. } => Error::bad("size", sentence),
-        RenderError::Template { .. } | RenderError::Engine(_) | RenderError::Panicked(_) => {
-            Error::internal("render", error)
-        }
-    }
 }

@@ -164,6 +164,14 @@ impl State {
     }
 }
 
+impl Permit {
+    /// Notes that the call goes out only now.
+    pub(super) fn sends(&self, now: Instant) {
+        let mut state = self.gate.state();
+        state.paces.iter_mut().for_each(|pace| pace.delay(self.pictures, self.begun, now));
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.gate.state();

@@ -110,6 +110,22 @@ impl Pace {
         self.begun.drain(..surplus);
     }
 
+    /// Notes that the call for so many pictures that was let through at `begun` goes out only at `sent`: windows count
+    /// from then on, or calls after it would come too early for it.
+    pub(super) fn delay(&mut self, pictures: u32, begun: Instant, sent: Instant) {
+        let mut units = self.rule.units(pictures);
+        self.begun.retain(|other| {
+            let is_one = *other == begun && units > 0;
+            units -= u32::from(is_one);
+            !is_one
+        });
+        let found = self.rule.units(pictures) - units;
+        let at = self.begun.partition_point(|other| *other <= sent);
+        for _ in 0..found {
+            self.begun.insert(at, sent);
+        }
+    }
+
     /// Between two calls for one picture each.
     pub(super) fn interval(&self, processes: u32) -> Duration {
         self.rule.shared(processes).interval()
@@ -172,6 +188,25 @@ mod tests {
             assert_eq!(begun, if count > 5 { 5 } else { count }, "{processes} processes");
             assert_eq!(pace.interval(processes), Duration::from_millis(61_800) / count);
         }
+    }
+
+    #[test]
+    fn a_call_that_is_held_up_counts_from_when_it_goes_out() {
+        let start = Instant::now();
+        let mut pace = Pace::new(rule(3, 60), start);
+        for _ in 0..3 {
+            pace.take(1, 1, start);
+        }
+        let sent = start + Duration::from_secs(5);
+        pace.delay(1, start, sent);
+        let window = pace.rule.span();
+        assert!(pace.wait(1, 1, start + window).is_zero(), "two of the three are over");
+        pace.take(1, 1, start + window);
+        pace.take(1, 1, start + window);
+        assert_eq!(pace.wait(1, 1, start + window), Duration::from_secs(5));
+        // One that is not remembered any more changes nothing.
+        pace.delay(1, start, sent + window);
+        assert_eq!(pace.wait(1, 1, start + window), Duration::from_secs(5));
     }
 
     proptest! {

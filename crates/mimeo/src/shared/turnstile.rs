@@ -39,6 +39,12 @@ impl Pass {
     pub fn begun(&self) -> Instant {
         self.permit.begun
     }
+
+    /// Notes that its call goes out only now: what had to be written down before took its time. Redis keeps to the time
+    /// at which it let the call through.
+    pub fn sends(&self, now: Instant) {
+        self.permit.sends(now);
+    }
 }
 
 impl Turnstile {

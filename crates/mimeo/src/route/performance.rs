@@ -1,0 +1,261 @@
+//! How long candidates take, how often they fail, and what they took in: learned from calls, and forgotten again.
+//!
+//! Times lie in buckets that are each an eighth wider than the one before, so that a quantile is exact to 6 %. What is
+//! old weighs less: half after half an hour, and each new call takes a fiftieth of the weight of all before it. Calls
+//! that come after five minutes without one are kept apart: they may have to wait until something is started.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Seconds, Usd};
+
+/// After which time what was learned counts half.
+const HALF_LIFE: Duration = Duration::from_secs(1800);
+/// What is left of the weight of all calls when another one comes.
+const FADE: f64 = 0.98;
+/// From which pause on a call finds its candidate cold.
+const COLD: Duration = Duration::from_secs(300);
+/// The upper end of the first bucket, in seconds, how much further each next one goes, and how many there are: up to
+/// half an hour.
+const BUCKETS: (f64, f64, usize) = (0.02, 1.125, 98);
+/// So many calls the catalogue's word counts for.
+const PRIOR: f64 = 3.0;
+
+/// What was learned of all candidates. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Performance(Arc<Mutex<HashMap<String, Learned>>>);
+
+/// What was learned of one.
+#[derive(Clone, Debug)]
+struct Learned {
+    warm: Times,
+    cold: Times,
+    calls: f64,
+    failed: f64,
+    spent: Usd,
+    pictures: u64,
+    last: Instant,
+}
+
+/// How long calls took.
+#[derive(Clone, Debug)]
+struct Times {
+    weights: Vec<f64>,
+    total: f64,
+}
+
+/// What is known of a candidate's calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Known {
+    /// How long they take; `None` if nobody knows.
+    pub time: Option<Seconds>,
+    /// The part of them that fails (0–1).
+    pub errors: f64,
+    /// How long ago the last one was; `None` is never.
+    pub idle: Option<Duration>,
+    /// What they cost since this process began.
+    pub spent: Usd,
+    /// Pictures that came of them since then.
+    pub pictures: u64,
+}
+
+impl Times {
+    const NONE: Times = Times { weights: Vec::new(), total: 0.0 };
+
+    fn add(&mut self, seconds: f64, weight: f64) {
+        let (first, factor, count) = BUCKETS;
+        let bucket = ((seconds.max(first) / first).ln() / factor.ln()).ceil() as usize;
+        if self.weights.is_empty() {
+            self.weights = vec![0.0; count];
+        }
+        if let Some(slot) = self.weights.get_mut(bucket.min(count - 1)) {
+            *slot += weight;
+            self.total += weight;
+        }
+    }
+
+    fn fade(&mut self, by: f64) {
+        self.weights.iter_mut().for_each(|weight| *weight *= by);
+        self.total *= by;
+    }
+
+    /// The time that this part of the calls stays below, in seconds.
+    fn quantile(&self, part: f64) -> f64 {
+        let (first, factor, _) = BUCKETS;
+        let mut below = 0.0;
+        for (bucket, weight) in self.weights.iter().enumerate() {
+            below += weight;
+            if below >= part * self.total && *weight > 0.0 {
+                // The middle of the bucket, as its ends are a factor apart.
+                return first * factor.powf(bucket as f64 - 0.5);
+            }
+        }
+        0.0
+    }
+}
+
+impl Learned {
+    fn new(now: Instant) -> Learned {
+        let times = Times::NONE;
+        Learned { warm: times.clone(), cold: times, calls: 0.0, failed: 0.0, spent: Usd::ZERO, pictures: 0, last: now }
+    }
+
+    /// The part of the weight that is left after a time.
+    fn left(&self, now: Instant) -> f64 {
+        0.5_f64.powf(now.saturating_duration_since(self.last).as_secs_f64() / HALF_LIFE.as_secs_f64())
+    }
+}
+
+impl Performance {
+    /// Notes that a call to `candidate` ended after this time, with so many pictures for this price, or failed.
+    pub fn note(&self, candidate: &str, took: Duration, made: Option<(u64, Usd)>) {
+        let now = Instant::now();
+        let mut all = self.all();
+        let known = all.contains_key(candidate);
+        let learned = match all.get_mut(candidate) {
+            Some(learned) => learned,
+            None => all.entry(candidate.to_owned()).or_insert_with(|| Learned::new(now)),
+        };
+        let began = now.checked_sub(took).unwrap_or(now);
+        let is_cold = !known || began.saturating_duration_since(learned.last) >= COLD;
+        let fade = FADE * learned.left(now);
+        learned.calls = learned.calls * fade + 1.0;
+        learned.failed *= fade;
+        learned.warm.fade(if is_cold { learned.left(now) } else { fade });
+        learned.cold.fade(if is_cold { fade } else { learned.left(now) });
+        learned.last = now;
+        match made {
+            None => learned.failed += 1.0,
+            Some((pictures, usd)) => {
+                let times = if is_cold { &mut learned.cold } else { &mut learned.warm };
+                times.add(took.as_secs_f64(), 1.0);
+                learned.pictures += pictures;
+                learned.spent += usd;
+            }
+        }
+    }
+
+    /// What is known of `candidate`. `typical` is how long the catalogue says that its calls take, and `cold_start` how
+    /// much longer after a pause.
+    pub fn of(&self, candidate: &str, typical: Option<Duration>, cold_start: Duration) -> Known {
+        let now = Instant::now();
+        let all = self.all();
+        let learned = all.get(candidate);
+        let idle = learned.map(|learned| now.saturating_duration_since(learned.last));
+        let is_cold = idle.is_none_or(|idle| idle >= COLD);
+        let left = learned.map_or(0.0, |learned| learned.left(now));
+        let (mut times, mut cold_start) = (Times::NONE, if is_cold { cold_start } else { Duration::ZERO });
+        if let Some(learned) = learned {
+            let is_told = is_cold && learned.cold.total > 0.0;
+            times = if is_told || learned.warm.total <= 0.0 { learned.cold.clone() } else { learned.warm.clone() };
+            if is_told {
+                cold_start = Duration::ZERO;
+            }
+            times.fade(left);
+        }
+        let evidence = times.total;
+        if let Some(typical) = typical {
+            // As if so many calls had taken as long as the catalogue says, every third of them twice as long; fewer, the
+            // more real ones there are.
+            let (typical, prior) = (typical.as_secs_f64(), PRIOR / (1.0 + evidence));
+            times.add(typical, prior * 2.0 / 3.0);
+            times.add(typical * 2.0, prior / 3.0);
+        }
+        let time = (times.total > 0.0).then(|| Seconds {
+            p50: times.quantile(0.5) + cold_start.as_secs_f64(),
+            p95: times.quantile(0.95) + cold_start.as_secs_f64(),
+            evidence,
+        });
+        // One failure is no rule: two calls that went well are thought to be before it.
+        let errors = learned.map_or(0.0, |learned| learned.failed * left / (learned.calls * left + 2.0));
+        let (spent, pictures) = learned.map_or((Usd::ZERO, 0), |learned| (learned.spent, learned.pictures));
+        Known { time, errors, idle, spent, pictures }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Learned>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn made() -> Option<(u64, Usd)> {
+        Some((1, "0.01".parse().unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quantiles_are_those_of_late() {
+        let all = Performance::default();
+        for call in 0..200 {
+            tokio::time::advance(seconds(1.0)).await;
+            all.note("a", seconds(if call % 10 == 9 { 8.0 } else { 2.0 }), made());
+        }
+        let time = all.of("a", None, Duration::ZERO).time.unwrap();
+        assert!((1.85..2.15).contains(&time.p50) && (7.4..8.6).contains(&time.p95), "{time:?}");
+        // It has become fast: what was before is forgotten within some hundred calls.
+        for _ in 0..200 {
+            tokio::time::advance(seconds(1.0)).await;
+            all.note("a", seconds(0.5), made());
+        }
+        let time = all.of("a", None, Duration::ZERO).time.unwrap();
+        assert!(time.p95 < 0.6, "{time:?}");
+        let known = all.of("a", None, Duration::ZERO);
+        assert_eq!((known.pictures, known.spent), (400, "4".parse().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_catalogue_is_believed_until_calls_say_otherwise() {
+        let all = Performance::default();
+        assert_eq!(all.of("a", None, Duration::ZERO).time, None);
+        let time = all.of("a", Some(seconds(10.0)), seconds(5.0)).time.unwrap();
+        assert!((14.0..16.0).contains(&time.p50) && time.p95 > 20.0 && time.evidence == 0.0, "{time:?}");
+        for _ in 0..60 {
+            tokio::time::advance(seconds(1.0)).await;
+            all.note("a", seconds(1.0), made());
+        }
+        let time = all.of("a", Some(seconds(10.0)), seconds(5.0)).time.unwrap();
+        assert!((0.9..1.1).contains(&time.p50), "{time:?}");
+        // After a day it is the catalogue's word again.
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        let time = all.of("a", Some(seconds(10.0)), Duration::ZERO).time.unwrap();
+        assert!((9.0..11.0).contains(&time.p50), "{time:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cold_start_is_learned_apart() {
+        let all = Performance::default();
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(600)).await;
+            all.note("a", seconds(20.0), made());
+            for _ in 0..5 {
+                tokio::time::advance(seconds(3.0)).await;
+                all.note("a", seconds(2.0), made());
+            }
+        }
+        let warm = all.of("a", None, Duration::ZERO).time.unwrap();
+        assert!(warm.p50 < 2.3, "{warm:?}");
+        tokio::time::advance(Duration::from_secs(400)).await;
+        let cold = all.of("a", None, Duration::ZERO).time.unwrap();
+        assert!(cold.p50 > 18.0, "{cold:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_and_are_forgotten() {
+        let all = Performance::default();
+        for call in 0..100 {
+            all.note("a", seconds(1.0), if call % 2 == 0 { made() } else { None });
+        }
+        assert!((0.4..0.6).contains(&all.of("a", None, Duration::ZERO).errors));
+        tokio::time::advance(HALF_LIFE * 10).await;
+        assert!(all.of("a", None, Duration::ZERO).errors < 0.1);
+    }
+}

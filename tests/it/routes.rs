@@ -1,0 +1,243 @@
+//! Routes: the cheapest that is good enough, fast enough and not busy; and the models that are there without any.
+
+use serde_json::{Value, json};
+
+use crate::world::{Reply, World};
+
+const THREE: &str = "candidates = ['sandbox/premium', 'sandbox/draft', 'sandbox/standard']\n";
+
+fn ask(model: &str, prompt: &str) -> Value {
+    json!({ "model": model, "prompt": prompt, "size": "64x64", "explain": true })
+}
+
+fn explain(reply: &Reply) -> String {
+    reply.body["mimeo"].to_string()
+}
+
+/// A gateway with no providers but these.
+async fn bare(config: &str) -> World {
+    World::with_files(&format!("[providers.openai]\nenabled = false\n{config}"), |_| Vec::new()).await
+}
+
+async fn model(world: &World, body: Value) -> String {
+    world.generate(body).await.expect(200).header("x-mimeo-model").to_owned()
+}
+
+/// The objective decides who is first, the floor who is not asked at all, and the answer says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cheapest_that_is_good_enough() {
+    let world = World::with(&format!(
+        "[routes.listed]\n{THREE}[routes.cheap]\n{THREE}objective = 'cost'\n\
+         [routes.good]\n{THREE}objective = 'quality'\n\
+         [routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\nfloors = {{ glass = 80 }}\n\
+         [routes.worth]\n{THREE}objective = {{ weights = {{ usd_per_point = '0.01' }} }}\n\
+         [routes.perfect]\n{THREE}objective = 'cost'\nquality_floor = 99\n\
+         [routes.turbo]\nobjective = 'cost'\ncandidates = ['sandbox/standard', {{ model = 'sandbox/draft', except = ['glass'] }}]\n"
+    ))
+    .await;
+    for (route, wanted) in
+        [("listed", "premium"), ("cheap", "draft"), ("good", "premium"), ("sound", "standard"), ("worth", "premium")]
+    {
+        let reply = world.generate(ask(route, &format!("a kite for {route}"))).await.expect(200);
+        assert_eq!(reply.header("x-mimeo-model"), wanted, "{route}: {}", explain(&reply));
+    }
+    let mut glass = ask("sound", "a bottle");
+    glass["category"] = json!("glass");
+    let reply = world.generate(glass).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "premium");
+    assert!(explain(&reply).contains("category glass asks for 80"), "{}", explain(&reply));
+
+    let mut glass = ask("turbo", "a bottle of glass");
+    assert_eq!(model(&world, glass.clone()).await, "draft");
+    glass["category"] = json!("glass");
+    let reply = world.generate(glass).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "standard");
+    assert!(explain(&reply).contains("does not ask it for the category glass"), "{}", explain(&reply));
+
+    let before = world.book().await.len();
+    let reply = world.generate(ask("perfect", "a kite")).await.expect(503);
+    assert_eq!(reply.code(), "below_floor", "{}", reply.body);
+    assert!(
+        reply.message().contains("rated 85 of 100") && reply.message().contains("asks for 99"),
+        "{}",
+        reply.message()
+    );
+    assert_eq!(world.book().await.len(), before, "nobody was asked");
+}
+
+/// What a request may cost rules out who is dearer, instead of failing at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_rules_out_the_dear() {
+    let world = World::with(&format!("[routes.good]\n{THREE}objective = 'quality'\n")).await;
+    let mut body = ask("good", "a kite");
+    body["max_spend_usd"] = json!("0.02");
+    assert_eq!(model(&world, body.clone()).await, "standard");
+    body["max_spend_usd"] = json!("0.001");
+    body["prompt"] = json!("another kite");
+    assert_eq!(world.generate(body).await.expect(429).code(), "max_spend_exceeded");
+}
+
+/// Hours and regions.
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_and_regions() {
+    let hour = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).hour();
+    let (from, until) = ((hour + 2) % 24, (hour + 3) % 24);
+    let world = World::with(&format!(
+        "[routes.night]\nobjective = 'cost'\ncandidates = [{{ model = 'sandbox/draft', hours = '{from:02}:00-{until:02}:00' }}, \
+         'sandbox/standard']\n\
+         [routes.near]\nobjective = 'cost'\nregions = ['eu', 'us']\ncandidates = ['sandbox/draft', \
+         {{ model = 'sandbox/standard', region = 'us' }}, {{ model = 'sandbox/premium', region = 'eu' }}]\n\
+         [routes.only]\nobjective = 'cost'\nregions = ['us']\nregions_only = true\ncandidates = ['sandbox/draft', \
+         {{ model = 'sandbox/standard', region = 'us' }}]\n"
+    ))
+    .await;
+    let night = world.generate(ask("night", "a kite")).await.expect(200);
+    assert_eq!(night.header("x-mimeo-model"), "standard");
+    assert!(explain(&night).contains("UTC only"), "{}", explain(&night));
+    assert_eq!(model(&world, ask("near", "a kite")).await, "premium");
+    assert_eq!(model(&world, ask("only", "a kite")).await, "standard");
+}
+
+/// Shares divide requests; the same request always goes the same way, and who stands in takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_dealt_by_what_they_ask_for() {
+    let world = World::with(
+        "[routes.test]\ncandidates = [{ model = 'sandbox/draft', share = 25 }, { model = 'sandbox/standard', share = 75 }, \
+         'sandbox/premium']\n",
+    )
+    .await;
+    let mut drafts = 0;
+    for index in 0..60 {
+        let body = ask("test", &format!("kite {index}"));
+        let first = model(&world, body.clone()).await;
+        assert!(first != "premium");
+        drafts += usize::from(first == "draft");
+        let again = world.generate(body).await.expect(200);
+        assert_eq!((again.cache(), again.header("x-mimeo-model")), ("hit", first.as_str()));
+    }
+    assert!((5..=27).contains(&drafts), "{drafts} of 60 for a quarter");
+    // The arm that a request is dealt to fails: not the other arm, but the one without a share.
+    let reply = world.generate(ask("test", "a kite that fails [[fail=503*1]]")).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "premium", "{}", explain(&reply));
+}
+
+/// While the first are busy the overflow takes over, and the backup is for when nothing else is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn overflow_takes_over_while_the_first_are_busy() {
+    let world = World::with(
+        "[providers.narrow]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\nlimits = { concurrent = 1, queue = 9 }\n\
+         [routes.wide]\ncandidates = [{ model = 'sandbox/premium', role = 'backup' }, \
+         { model = 'sandbox/standard', role = 'overflow' }, 'narrow/draft']\n",
+    )
+    .await;
+    let slow = world.client.post(format!("{}/v1/images/generations", world.gateway.url));
+    let slow = tokio::spawn(
+        slow.body(ask("wide", "a slow kite [[latency=1500]]").to_string())
+            .header("content-type", "application/json")
+            .send(),
+    );
+    world.until(|stats| stats["in_flight"].as_u64() == Some(1)).await;
+    assert_eq!(model(&world, ask("wide", "a quick kite")).await, "standard");
+    let slow = slow.await.expect("it ends").expect("an answer");
+    assert_eq!(slow.headers()["x-mimeo-model"], "draft");
+    assert_eq!(model(&world, ask("wide", "a later kite")).await, "draft");
+}
+
+/// How long calls took decides who meets a deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_rules_out_who_was_slow() {
+    let world = World::with(&format!(
+        "[routes.cheap]\n{THREE}objective = 'cost'\n[routes.draft-only]\ncandidates = ['sandbox/draft']\n"
+    ))
+    .await;
+    for index in 0..12 {
+        let prompt = format!("slow kite {index} [[latency=900]]");
+        assert_eq!(model(&world, ask("sandbox/draft", &prompt)).await, "draft");
+        assert_eq!(model(&world, ask("sandbox/standard", &format!("quick kite {index}"))).await, "standard");
+    }
+    let mut body = ask("cheap", "a kite in a hurry");
+    body["deadline_ms"] = json!(800);
+    let reply = world.generate(body).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "standard");
+    assert!(explain(&reply).contains("of its calls takes more than"), "{}", explain(&reply));
+}
+
+/// A second picture for the operator to compare: the answer is the first one, and both are paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_is_made_and_nobody_gets_it() {
+    let world = World::with(
+        "[routes.real]\ncandidates = ['sandbox/standard']\nshadow = { model = 'sandbox/draft', percent = 100 }\n",
+    )
+    .await;
+    let reply = world.generate(ask("real", "a kite")).await.expect(200);
+    assert_eq!((reply.header("x-mimeo-model"), reply.header("x-mimeo-cost-usd")), ("standard", "0.01"));
+    world.until(|stats| stats["requests_seen"].as_u64() == Some(2) && stats["in_flight"].as_u64() == Some(0)).await;
+    // Neither a hit nor the shadow itself makes another.
+    assert_eq!(world.generate(ask("real", "a kite")).await.expect(200).cache(), "hit");
+    let ledger = world.ledger().await;
+    assert_eq!(ledger["spent_usd"], "0.012", "{ledger}");
+
+    let (code, _, err) = world.run(&["check"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+/// The models that are there without being configured, listed like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn virtual_models_are_there() {
+    let world = bare("[providers.sandbox]\nbase_url = '{sandbox}/native/v1'\n").await;
+    let models = world.get("/v1/models").await.expect(200).body.to_string();
+    for (name, wanted) in [
+        ("draft", "draft"),
+        ("thumbnail", "draft"),
+        ("standard", "standard"),
+        ("premium", "premium"),
+        ("hero", "premium"),
+        ("auto", "standard"),
+    ] {
+        assert!(models.contains(&format!("\"id\":\"{name}\"")), "{name}: {models}");
+        assert_eq!(model(&world, ask(name, &format!("a kite for {name}"))).await, wanted, "{name}");
+    }
+    let mut body = ask("auto", "a large kite");
+    body["purpose"] = json!("hero");
+    assert_eq!(model(&world, body.clone()).await, "premium");
+    body["purpose"] = json!("thumbnail");
+    assert_eq!(model(&world, body).await, "draft");
+    // Nobody names a model: it is `auto`.
+    let reply = world.generate(json!({ "prompt": "a kite without a model", "size": "64x64" })).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "standard");
+}
+
+/// Without any provider there is a card, and it says what it is; what no card can do is refused with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_providers_there_is_a_card() {
+    let world = bare("").await;
+    let reply =
+        world.generate(json!({ "model": "auto", "prompt": "Spring sale", "size": "1200x630" })).await.expect(200);
+    assert_eq!((reply.header("x-mimeo-provider"), reply.header("x-mimeo-cost-usd")), ("template", "0"));
+    assert!(reply.header("x-mimeo-warning").contains("no provider is there"), "{}", explain(&reply));
+    let reply = world.generate(json!({ "model": "hero", "prompt": "Spring sale", "n": 2 })).await.expect(404);
+    assert_eq!(reply.code(), "no_provider", "{}", reply.body);
+    assert!(reply.message().contains("mimeo providers --all"), "{}", reply.message());
+}
+
+/// What a route says wrongly is told with its line.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_are_told() {
+    let world = World::new().await;
+    for (text, told) in [
+        ("[routes.a]\ncandidates = [{ model = 'sandbox/draft', hours = 'night' }]\n", "22:00-06:00"),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\nobjective = 'cheapest'\n", "cost"),
+        (
+            "[routes.a]\ncandidates = ['sandbox/draft']\nshadow = { model = 'sandbox/drafft', percent = 5 }\n",
+            "did you mean draft",
+        ),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\nshadow = { model = 'a', percent = 5 }\n", "for ever"),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\nquality_floor = 120\n", "0 to 100"),
+    ] {
+        let file = world.data().with_file_name("wrong.toml");
+        std::fs::write(&file, format!("[providers.sandbox]\n{text}")).expect("written");
+        let (code, out, err) = world.run(&["check", "--config", &file.to_string_lossy()]);
+        assert_eq!(code, 64, "{text}: {out}");
+        assert!(err.contains(told), "{text}: {err}");
+    }
+}
