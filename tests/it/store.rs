@@ -278,6 +278,8 @@ async fn picture(store: &Store, content: &str, attempt: Option<AttemptId>) -> Ne
         bytes: length,
         tenant: "acme".into(),
         attempt,
+        candidate: None,
+        category: None,
     }
 }
 

@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0002_replicas.sql"),
     include_str!("../../../../migrations/sqlite/0003_retention.sql"),
     include_str!("../../../../migrations/sqlite/0004_jobs.sql"),
+    include_str!("../../../../migrations/sqlite/0006_feedback.sql"),
     include_str!("../../../../migrations/sqlite/0007_requests.sql"),
 ];
 

@@ -9,6 +9,7 @@
 
 mod decode;
 mod encode;
+mod look;
 mod mask;
 mod orientation;
 
@@ -20,6 +21,7 @@ use fast_image_resize::{PixelType, ResizeOptions, Resizer};
 
 use crate::domain::target::MOST_ENLARGED;
 use crate::domain::{Digest, Form, Format, Picture};
+pub use look::{Band, Look, SIDE};
 pub use mask::{Edited, from_grey, to_grey};
 
 /// The most pixels that are decoded: 40 megapixels, 160 MB.
