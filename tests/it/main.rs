@@ -15,6 +15,7 @@ mod async_jobs;
 mod books;
 mod budgets;
 mod cache;
+mod cascade;
 mod catalogue;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]

@@ -8,6 +8,7 @@
 mod attempts;
 mod bound;
 mod budgets;
+mod drafts;
 mod entries;
 mod flights;
 mod jobs;

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod call;
+pub mod cascade;
 pub mod finding;
 pub mod id;
 pub mod money;
@@ -15,6 +16,7 @@ pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
 pub use call::{CacheMode, CachePolicy, Call, Caller};
+pub use cascade::{Cascaded, Leg, Stage};
 pub use finding::{Check, Finding};
 pub use id::{AttemptId, Digest, ImageId, RequestId};
 pub use money::{Price, Usd};

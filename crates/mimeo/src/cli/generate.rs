@@ -98,6 +98,7 @@ fn call(arguments: &Arguments, id: crate::domain::RequestId) -> Call {
         retry_unknown: arguments.retry_unknown,
         explain: arguments.explain,
         unknown: Default::default(),
+        leg: None,
     }
 }
 

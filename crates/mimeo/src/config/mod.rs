@@ -4,6 +4,7 @@
 //! Every key has a default and a doc comment; `docs/config.md` is generated from both.
 
 mod blobs;
+mod cascade;
 pub mod check;
 mod reference;
 mod requests;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use blobs::{BlobPlace, Bucket, Protocol};
+pub use cascade::{Cascade, Finalize};
 pub use check::ConfigFault;
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
 pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};

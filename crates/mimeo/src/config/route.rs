@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Budgets;
+use super::{Budgets, Cascade};
 use crate::domain::Usd;
 
 /// A virtual model: candidates, and how one of them is chosen.
@@ -40,6 +40,8 @@ pub struct Route {
     /// Has some requests made a second time by another model, in the background, to compare. Nobody gets these
     /// pictures, and they are paid for.
     pub shadow: Option<Shadow>,
+    /// Makes a draft first, and the final later or not at all.
+    pub cascade: Option<Cascade>,
     /// From how many seconds on the slowest twentieth of a candidate's calls raises an alert.
     pub slow_s: Option<u32>,
     /// How this route uses the cache.
@@ -292,6 +294,7 @@ impl Route {
         {
             fault(format!("shadow.percent = {} is not between 1 and 100", shadow.percent));
         }
+        self.cascade.iter().flat_map(Cascade::faults).for_each(&mut fault);
         for choice in &self.candidates {
             let name = &choice.model;
             if choice.rating.is_some_and(|points| points > 100) {

@@ -12,6 +12,7 @@ mod caching;
 mod callbacks;
 pub mod failure;
 mod fields;
+mod finalize;
 mod images;
 mod inputs;
 mod kept;
@@ -97,6 +98,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/variations", post(images::variations))
         .route("/v1/images/jobs", post(images::jobs))
+        .route("/v1/images/{id}/finalize", post(finalize::finalize))
         .route("/v1/images/jobs/{id}", get(kept::job).delete(kept::cancel))
         .route("/v1/callbacks/{attempt}/{token}", post(callbacks::called))
         .route("/v1/models", get(models::list))

@@ -328,7 +328,8 @@ impl Pipeline {
             .map(|delivered| (BlobName::fresh(delivered.picture.digest), delivered))
             .collect();
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
-        finish.pictures = named.iter().filter_map(|(name, d)| row(order, d, *name, Some(attempt))).collect();
+        finish.pictures =
+            named.iter().filter_map(|(name, d)| row(order, account.candidate, d, *name, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
         let blobs = named.into_iter().map(|(name, delivered)| (name, delivered.picture.bytes.clone())).collect();
         failpoint!("store::before_blob");
@@ -428,6 +429,7 @@ impl Order {
 /// The row of a picture that is to be stored.
 pub(super) fn row(
     order: &Order,
+    candidate: &Candidate,
     delivered: &Delivered,
     name: BlobName,
     attempt: Option<&Attempt>,
@@ -452,6 +454,8 @@ pub(super) fn row(
         bytes: picture.bytes.len() as u64,
         tenant: order.call.caller.tenant.clone(),
         attempt: attempt.map(|attempt| attempt.id),
+        candidate: Some(candidate.known_as()),
+        category: order.plan.sense.category.clone(),
     })
 }
 

@@ -54,7 +54,8 @@ impl Notes {
     pub(super) fn of(stories: &Stories, call: &Call, now: Millis) -> Notes {
         let story = Story {
             request: call.id,
-            parent: None,
+            parent: call.leg.and_then(|leg| leg.parent),
+            stage: call.leg.map(|leg| leg.stage),
             at_ms: now,
             took_ms: 0,
             tenant: call.caller.tenant.clone(),
@@ -232,6 +233,11 @@ impl Notes {
                 };
             }
         }
+    }
+
+    /// What its caller is told besides.
+    pub(super) fn warned(&self, warnings: &[String]) {
+        self.noted().story.warnings = warnings.to_vec();
     }
 
     /// The story so far.

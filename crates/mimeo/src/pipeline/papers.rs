@@ -135,6 +135,7 @@ impl Papers {
             retry_unknown: false,
             explain: false,
             unknown: BTreeMap::new(),
+            leg: None,
         };
         let settings = Route {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },

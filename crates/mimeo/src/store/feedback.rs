@@ -112,8 +112,7 @@ pub struct Subjected {
     pub category: Option<String>,
 }
 
-const COLUMNS: &str =
-    "seq, at_ms, picture, request, tenant, api_key, candidate, category, kind, value, trials, note";
+const COLUMNS: &str = "seq, at_ms, picture, request, tenant, api_key, candidate, category, kind, value, trials, note";
 
 impl Store {
     /// The picture `id` of `tenant`.

@@ -7,6 +7,7 @@
 mod address;
 mod attempts;
 mod blobs;
+mod drafts;
 mod entries;
 mod feedback;
 mod instance;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use address::{BadDatabaseAddress, DatabaseAddress};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
+pub use drafts::{Draft, NewDraft, NewDrafts};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
 pub use feedback::{Feedback, FeedbackKind, Heard, Subjected};
 use instance::Instance;

@@ -294,9 +294,8 @@ impl Overlay {
             })
             .collect();
         // Opposite edges of one line are one direction, so angles are doubled.
-        let (cosines, sines) = mark.iter().fold((0.0, 0.0), |(c, s): (f32, f32), (_, x, y)| {
-            (c + x * x - y * y, s + 2.0 * x * y)
-        });
+        let (cosines, sines) =
+            mark.iter().fold((0.0, 0.0), |(c, s): (f32, f32), (_, x, y)| (c + x * x - y * y, s + 2.0 * x * y));
         let is_one_way = cosines.hypot(sines) > ONE_WAY * mark.len() as f32;
         (CELLS.contains(&mark.len()) && !is_one_way).then_some(mark)
     }

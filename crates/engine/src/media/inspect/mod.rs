@@ -66,9 +66,9 @@ fn size(look: &Look, asked: Size) -> Option<Finding> {
 }
 
 fn truncated(look: &Look) -> Option<Finding> {
-    let band = look.band.filter(|band| {
-        band.share >= LEAST_BAND && !band.is_framed && band.abrupt >= ABRUPT && band.detail >= DETAIL
-    })?;
+    let band = look
+        .band
+        .filter(|band| band.share >= LEAST_BAND && !band.is_framed && band.abrupt >= ABRUPT && band.detail >= DETAIL)?;
     // What decoders and canvases leave where nothing was drawn: middle grey, black, or nothing.
     let is_even = |level: u8| band.color.iter().all(|channel| channel.abs_diff(level) <= 3);
     let is_unpainted = band.is_clear || is_even(128) || is_even(0);

@@ -11,7 +11,8 @@ fn drawn(width: u32, height: u32, pixel: impl Fn(u32, u32) -> Pixel) -> Picture 
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgba);
-    let pixels: Vec<u8> = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| pixel(x, y)).collect();
+    let pixels: Vec<u8> =
+        (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| pixel(x, y)).collect();
     encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     examine(Bytes::from(bytes)).unwrap()
 }
@@ -55,7 +56,10 @@ fn checks(picture: &Picture) -> Vec<Check> {
 fn what_shows_nothing_is_blank_or_flat() {
     assert_eq!(checks(&drawn(256, 256, |_, _| [200, 10, 10, 255])), [Check::Blank]);
     assert_eq!(checks(&drawn(256, 256, |x, _| [x as u8, 10, 10, 0])), [Check::Blank], "colours nobody sees");
-    assert_eq!(checks(&drawn(256, 256, |x, y| opaque(90.0 + 8.0 * noise(1, x, y) + f64::from(x) / 64.0))), [Check::Flat]);
+    assert_eq!(
+        checks(&drawn(256, 256, |x, y| opaque(90.0 + 8.0 * noise(1, x, y) + f64::from(x) / 64.0))),
+        [Check::Flat]
+    );
     assert!(findings(&drawn(64, 64, |_, _| [0, 0, 0, 255])).iter().all(Finding::fails));
 }
 
@@ -66,15 +70,27 @@ fn what_people_ask_for_on_purpose_passes() {
     for seed in 0..6 {
         passes("a scene", &drawn(320, 320, |x, y| opaque(scene(seed, 320, x, y))));
         let product = |x: u32, y: u32| (f64::from(x) - 160.0).hypot(f64::from(y) - 160.0) < 20.0 + 9.0 * seed as f64;
-        passes("a product on white", &drawn(320, 320, |x, y| opaque(if product(x, y) { scene(seed, 320, x, y) } else { 255.0 })));
+        passes(
+            "a product on white",
+            &drawn(320, 320, |x, y| opaque(if product(x, y) { scene(seed, 320, x, y) } else { 255.0 })),
+        );
         let is_bar = |y: u32| !(40..280).contains(&y);
         passes("black bars", &drawn(320, 320, |x, y| opaque(if is_bar(y) { 0.0 } else { scene(seed, 320, x, y) })));
         passes("a night", &drawn(320, 320, |x, y| opaque(0.08 * scene(seed, 320, x, y))));
     }
-    passes("an icon", &drawn(64, 64, |x, y| if (20..40).contains(&x) && (20..40).contains(&y) { [255; 4] } else { [0; 4] }));
-    passes("a small mark on white", &drawn(512, 512, |x, y| opaque(if x / 8 == 3 && y / 8 == 3 { 0.0 } else { 255.0 })));
+    passes(
+        "an icon",
+        &drawn(64, 64, |x, y| if (20..40).contains(&x) && (20..40).contains(&y) { [255; 4] } else { [0; 4] }),
+    );
+    passes(
+        "a small mark on white",
+        &drawn(512, 512, |x, y| opaque(if x / 8 == 3 && y / 8 == 3 { 0.0 } else { 255.0 })),
+    );
     passes("a gradient", &drawn(256, 256, |_, y| opaque(f64::from(y))));
-    passes("an even lower half below an even upper one", &drawn(64, 64, |_, y| opaque(if y < 30 { 20.0 } else { 230.0 })));
+    passes(
+        "an even lower half below an even upper one",
+        &drawn(64, 64, |_, y| opaque(if y < 30 { 20.0 } else { 230.0 })),
+    );
     passes("too small to judge", &drawn(8, 8, |_, _| [9; 4]));
 }
 
@@ -123,14 +139,38 @@ fn the_pictures_of_the_documentation_pass() {
 }
 
 const PROMPTS: [&str; 32] = [
-    "a red kite over dunes", "glass bottle with cork", "two cats asleep", "city street at midnight rain",
-    "portrait of an old sailor", "bowl of ramen noodles", "mountain lake sunrise", "leather handbag studio light",
-    "robot painting watercolor", "wooden chair isolated", "garden full of tulips", "surfer riding huge wave",
-    "library interior baroque", "snowy owl in flight", "vintage motorcycle chrome", "cup of black coffee",
-    "astronaut planting flag", "isometric tiny bakery", "desert caravan camels", "neon sign saying open",
-    "ceramic vase blue glaze", "children flying lanterns", "forest path autumn leaves", "chess board closeup marble",
-    "lighthouse storm waves", "market stall spices", "jazz trio smoky club", "hot air balloons valley",
-    "origami crane paper", "steam train viaduct", "hummingbird hibiscus macro", "castle ruins fog",
+    "a red kite over dunes",
+    "glass bottle with cork",
+    "two cats asleep",
+    "city street at midnight rain",
+    "portrait of an old sailor",
+    "bowl of ramen noodles",
+    "mountain lake sunrise",
+    "leather handbag studio light",
+    "robot painting watercolor",
+    "wooden chair isolated",
+    "garden full of tulips",
+    "surfer riding huge wave",
+    "library interior baroque",
+    "snowy owl in flight",
+    "vintage motorcycle chrome",
+    "cup of black coffee",
+    "astronaut planting flag",
+    "isometric tiny bakery",
+    "desert caravan camels",
+    "neon sign saying open",
+    "ceramic vase blue glaze",
+    "children flying lanterns",
+    "forest path autumn leaves",
+    "chess board closeup marble",
+    "lighthouse storm waves",
+    "market stall spices",
+    "jazz trio smoky club",
+    "hot air balloons valley",
+    "origami crane paper",
+    "steam train viaduct",
+    "hummingbird hibiscus macro",
+    "castle ruins fog",
 ];
 
 fn sent(prompt: &str) -> Sent<'_> {

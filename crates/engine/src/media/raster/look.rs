@@ -141,10 +141,13 @@ impl Raster {
         };
         let neighbours = |y: usize| {
             let row: Vec<_> = self.row(y).map(|(color, _)| color).collect();
-            let sum: u32 = row.windows(2).map(|two| match two {
-                [a, b] => u32::from(distance(*a, *b)),
-                _ => 0,
-            }).sum();
+            let sum: u32 = row
+                .windows(2)
+                .map(|two| match two {
+                    [a, b] => u32::from(distance(*a, *b)),
+                    _ => 0,
+                })
+                .sum();
             f64::from(sum) / (row.len().saturating_sub(1).max(1)) as f64
         };
         // Several rows, because one may happen to be even; not the first, in which an encoder mixes both sides.

@@ -30,6 +30,8 @@ pub(super) fn fingerprint(call: &Call, form: &str) -> Digest {
         retry_unknown,
         explain,
         unknown,
+        // Where the route drafts first is not for the caller to say.
+        leg: _,
     } = call;
     let CachePolicy { mode, ttl, max_age, variants, tags } = cache;
     let milliseconds = |time: &std::time::Duration| time.as_millis() as i128;
@@ -99,6 +101,7 @@ pub(super) mod tests {
             retry_unknown: false,
             explain: false,
             unknown: Default::default(),
+            leg: None,
         }
     }
 
