@@ -169,6 +169,8 @@ async fn a_good_draft_is_made_final_at_once_and_a_bad_one_is_not() {
     assert_eq!(came_to(&bad), ["draft", "draft", "0.002", "0.038"]);
     assert!(warnings(&bad).contains("all of one colour; so no final was made"), "{}", warnings(&bad));
     assert_eq!(world.book().await.len(), 3, "no premium money on a bad prompt");
+    let story = world.get(&format!("/v1/requests/{}", bad.header("x-request-id"))).await.expect(200).body;
+    assert!(story["warnings"].to_string().contains("no final was made"), "{story}");
     assert_eq!(finalize(&world, &bad, json!({})).await.expect(200).header("x-mimeo-stage"), "final", "if one must");
 
     // One limit for both.
@@ -212,6 +214,23 @@ async fn nobody_makes_another_ones_draft_final() {
     assert_eq!(post(&web, "/v1/images/kite/finalize", json!({})).await.expect(404).code(), "draft_not_found");
     assert_eq!(post(&web, path, json!({})).await.expect(200).header("x-mimeo-stage"), "final");
     world.post(path, json!({})).await.expect(401);
+}
+
+/// Whoever draws, the money is the route's.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_route_may_draw_the_drafts() {
+    let world = World::with(
+        "[routes.quick]\ncandidates = ['sandbox/standard', 'sandbox/draft']\nobjective = 'cost'\n\
+         [routes.hero]\ncandidates = ['sandbox/premium']\ncascade = { draft = ['quick'] }\n\
+         budget = { usd = '0.041', per = 'day' }\n",
+    )
+    .await;
+    let draft = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&draft), ["draft", "draft", "0.002", "0.038"]);
+    let refused = finalize(&world, &draft, json!({})).await.expect(429);
+    assert_eq!(refused.code(), "budget_exceeded");
+    assert!(refused.message().contains("route `hero` has used $0.002"), "{}", refused.message());
+    assert_eq!(spared(&world).await, "0.038", "it was not made");
 }
 
 #[tokio::test(flavor = "multi_thread")]

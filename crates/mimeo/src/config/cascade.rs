@@ -12,7 +12,7 @@ pub struct Cascade {
     /// Who makes the draft: candidates as in `candidates`, in the order in which they are tried, or the name of one
     /// other route.
     pub draft: Vec<Choice>,
-    /// When the final is made: when somebody asks for it (`approval`), at once if the draft fails its checks
+    /// When the final is made: when somebody asks for it (`approval`, which is what leaving it out means), at once if the draft fails its checks
     /// (`on_fail`), or at once if it passes them (`on_pass`).
     #[serde(default)]
     pub finalize: Finalize,

@@ -106,7 +106,7 @@ impl Pipeline {
                 }
                 Err(error) if error.kind == Kind::Cancelled && stop.is_cancelled() => return Err(error),
                 Err(error) => {
-                    draft.warnings.push(format!("this is the draft, because its final failed: {}", error.message))
+                    draft.warnings.push(format!("this is the draft, because its final failed: {}", error.message));
                 }
             }
         } else if cascade.finalize == Finalize::OnPass {

@@ -34,10 +34,10 @@ impl Drafters {
             [only] => configured.get(&only.model),
             _ => None,
         };
-        if let (Some(other), Some(name)) = (other, cascade.draft.first()) {
-            if other.cascade.is_some() {
-                return Err(format!("cascade.draft: {} makes a draft first itself; name another", name.model));
-            }
+        if let (Some(other), Some(name)) = (other, cascade.draft.first())
+            && other.cascade.is_some()
+        {
+            return Err(format!("cascade.draft: {} makes a draft first itself; name another", name.model));
         }
         let choices = other.map_or(&cascade.draft, |other| &other.candidates);
         let mut candidates = Vec::new();
