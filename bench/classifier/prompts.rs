@@ -74,23 +74,5 @@ impl Labelled {
 pub fn call(prompt: &str, size: Size) -> Call {
     let mut request = ImageRequest::generate(prompt);
     request.size = size;
-    Call {
-        id: RequestId::random(),
-        caller: Caller { tenant: "bench".into(), key: "bench".into(), pool: None },
-        model: None,
-        request,
-        n: 1,
-        cache: CachePolicy::default(),
-        stream: None,
-        deadline: None,
-        max_spend: None,
-        purpose: None,
-        quality_tier: None,
-        category: None,
-        user: None,
-        metadata: BTreeMap::new(),
-        retry_unknown: false,
-        explain: false,
-        unknown: BTreeMap::new(),
-    }
+    Call::new(RequestId::random(), Caller { tenant: "bench".into(), key: "bench".into(), pool: None }, request)
 }

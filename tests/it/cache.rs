@@ -16,9 +16,9 @@ use serde_json::json;
 use crate::world::{Folder, World};
 
 /// A gateway in this process, before a sandbox in this process.
-struct Inside {
-    app: App,
-    clock: Clock,
+pub struct Inside {
+    pub app: App,
+    pub clock: Clock,
     sandbox: mimeo_sandbox::Sandbox,
     folder: Folder,
 }
@@ -27,7 +27,7 @@ struct Inside {
 const NOON: i64 = 1_795_262_400_000;
 
 impl Inside {
-    async fn with(config: &str) -> Inside {
+    pub async fn with(config: &str) -> Inside {
         let folder = Folder::new();
         let sandbox = mimeo_sandbox::start(mimeo_sandbox::Options::default()).await.expect("the sandbox starts");
         let clock = Clock::manual(NOON);
@@ -49,7 +49,7 @@ impl Inside {
         App::open(blueprint, clock).expect("the store opens")
     }
 
-    fn call(&self, prompt: &str) -> Call {
+    pub fn call(&self, prompt: &str) -> Call {
         let mut request = ImageRequest::generate(prompt);
         request.size = "64x64".parse().expect("a size");
         Call {
@@ -71,10 +71,11 @@ impl Inside {
             trim_prompt: None,
             explain: false,
             unknown: Default::default(),
+            leg: None,
         }
     }
 
-    async fn run(&self, call: Call) -> Answer {
+    pub async fn run(&self, call: Call) -> Answer {
         Box::pin(self.app.pipeline.run(call, None)).await.expect("there is a picture")
     }
 
@@ -82,7 +83,7 @@ impl Inside {
         self.run(call).await.source
     }
 
-    fn later(&self, seconds: u64) {
+    pub fn later(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
@@ -92,7 +93,7 @@ impl Inside {
     }
 
     /// I6, and the end.
-    async fn end(self) {
+    pub async fn end(self) {
         let spent = self.app.pipeline.ledger(&LedgerQuery::default()).await.expect("a report").totals.spent_usd;
         let billed: Usd = self.sandbox.book().totals().billed_usd.to_string().parse().expect("an amount");
         assert_eq!(spent, billed, "the ledger equals the book");

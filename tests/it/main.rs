@@ -16,6 +16,7 @@ mod async_jobs;
 mod books;
 mod budgets;
 mod cache;
+mod cascade;
 mod catalogue;
 mod classifier;
 mod cli;

@@ -53,7 +53,8 @@ async fn a_miss_a_hit_and_a_failover_are_told() {
     assert_eq!((told["cost_usd"].as_str(), told["saved_usd"].as_str()), (Some("0.002"), Some("0")));
     assert_eq!(verdicts(&told), [("sandbox/draft", "kept"), ("sandbox/standard", "kept")]);
     assert_eq!(told["candidates"][1]["expected_usd"], "0.01");
-    assert_eq!((&told["candidates"][0]["rank"], &told["candidates"][0]["seconds"]["p50"]), (&json!(1), &json!(1.0)));
+    assert_eq!(told["candidates"][0]["rank"], 1);
+    assert!(told["candidates"][0]["seconds"]["p50"].as_f64().is_some_and(|seconds| seconds >= 1.0), "{told}");
     assert_eq!(tried(&told), [("sandbox/draft", "made", Some("0.002"))]);
     assert_eq!(told["pictures"], json!([miss.body["mimeo"]["images"][0]["id"]]));
     assert!(!told.to_string().contains("a kite"), "no prompt is kept: {told}");

@@ -9,6 +9,7 @@ mod attempts;
 mod bound;
 mod budgets;
 mod credits;
+mod drafts;
 mod entries;
 mod feedback;
 mod flights;

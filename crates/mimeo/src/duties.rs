@@ -241,6 +241,7 @@ impl Duties {
     async fn sweep(&self) -> Result<(), StoreError> {
         self.store.forget_replies(self.clock.now()).await?;
         self.forget_stories().await?;
+        self.store.forget_drafts(self.clock.now()).await?;
         let filter = PurgeFilter { expired_by: Some(self.clock.now()), ..PurgeFilter::default() };
         self.store.purge(filter, self.clock.now()).await.map(|_| ())
     }

@@ -18,6 +18,7 @@
 //! cancels nor repeats paid work (I15), and a stopping process waits for the tracker (I14).
 
 mod again;
+mod cascade;
 mod copies;
 mod credits;
 mod feedback;
@@ -67,6 +68,7 @@ use crate::shared::{Hint, Shared};
 pub use crate::store::FeedbackKind;
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+pub use cascade::Approval;
 pub use feedback::{Remark, Told, Topic};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
@@ -289,14 +291,40 @@ impl Pipeline {
         call: Call,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<Answer> {
-        let (deadline, wants_story) = (call.deadline, call.explain);
+        match self.routes.cascade(&call) {
+            Some((cascade, route)) => Box::pin(self.draft_first(stop, call, progress, cascade, route)).await,
+            None => self.run_once(stop, call, progress).await,
+        }
+    }
+
+    /// One request, as it stands.
+    async fn run_once(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        call: Call,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<Answer> {
         let telling = Telling::begin(&self.stories, &call, self.clock.now());
-        let notes = &telling.notes;
+        self.run_noted(stop, call, progress, &telling.notes).await
+    }
+
+    /// The same, with what comes of it noted.
+    async fn run_noted(
+        self: &Arc<Self>,
+        stop: &CancellationToken,
+        call: Call,
+        progress: Option<mpsc::Sender<Progress>>,
+        notes: &Arc<Notes>,
+    ) -> Result<Answer> {
+        let (deadline, wants_story, leg) = (call.deadline, call.explain, call.leg);
         let answer = self.phases(stop, call, progress, notes);
         let mut answer = match deadline {
             None => answer.await,
             Some(deadline) => tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(too_late(deadline))),
         };
+        if let (Some(leg), Ok(answer)) = (leg, &mut answer) {
+            answer.saved += leg.saving(&answer.pictures);
+        }
         notes.answered(&answer);
         if let (true, Ok(answer)) = (wants_story, &mut answer) {
             let story = notes.story();
@@ -507,6 +535,7 @@ impl Pipeline {
             warnings: order.plan.warnings.iter().chain(warnings).chain(findings).cloned().collect(),
             explain: Vec::new(),
             story: None,
+            cascade: None,
             timings: laps.done(),
             pictures,
         }

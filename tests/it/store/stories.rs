@@ -11,6 +11,7 @@ fn story(tenant: &str, at_ms: i64, parent: Option<RequestId>) -> Story {
     Story {
         request: RequestId::random(),
         parent,
+        stage: None,
         at_ms,
         took_ms: 3,
         tenant: tenant.to_owned(),

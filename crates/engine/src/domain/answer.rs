@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cascade::Cascaded;
 use super::id::{ImageId, RequestId};
 use super::money::{Price, Usd};
 use super::outcome::Usage;
@@ -95,6 +96,8 @@ pub struct Answer {
     pub explain: Vec<String>,
     /// The same for programs; `None` unless asked for.
     pub story: Option<Box<Story>>,
+    /// What it is in a cascade, if its route is one.
+    pub cascade: Option<Cascaded>,
     /// Milliseconds per phase, for `server-timing`.
     pub timings: Vec<(&'static str, f64)>,
 }

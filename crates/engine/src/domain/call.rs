@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cascade::Leg;
 use super::id::RequestId;
 use super::money::Usd;
 use super::request::ImageRequest;
@@ -88,6 +89,8 @@ pub struct Call {
     pub explain: bool,
     /// Fields that are not part of the API; allowed only if the model's record passes them through.
     pub unknown: BTreeMap<String, Value>,
+    /// Its place in a cascade, if it is a draft or a final.
+    pub leg: Option<Leg>,
 }
 
 impl Call {
@@ -112,6 +115,7 @@ impl Call {
             explain: false,
             trim_prompt: None,
             unknown: BTreeMap::new(),
+            leg: None,
         }
     }
 }

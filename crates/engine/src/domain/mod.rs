@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod call;
+pub mod cascade;
 pub mod certainty;
 pub mod finding;
 pub mod id;
@@ -16,6 +17,7 @@ pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
 pub use call::{CacheMode, CachePolicy, Call, Caller};
+pub use cascade::{Cascaded, Leg, Stage};
 pub use certainty::Certainty;
 pub use finding::{Check, Finding};
 pub use id::{AttemptId, Digest, ImageId, RequestId};

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::Source;
+use super::cascade::Stage;
 use super::id::{AttemptId, ImageId, RequestId};
 use super::money::{Price, Usd};
 
@@ -18,6 +19,9 @@ pub struct Story {
     /// The request that this one goes on with, such as the draft of a final.
     #[serde(rename = "parent_id")]
     pub parent: Option<RequestId>,
+    /// What it made, if its route makes a draft first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// When it was asked, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// Milliseconds from then until its caller was answered.
@@ -262,6 +266,7 @@ mod tests {
         Story {
             request: RequestId(1),
             parent: None,
+            stage: None,
             at_ms: 5,
             took_ms: 7,
             tenant: "shop".to_owned(),

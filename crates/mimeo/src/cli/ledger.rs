@@ -126,7 +126,9 @@ async fn report(options: Report, environment: &Environment) -> Outcome {
     let header = ["", "paid", "spent", "not paid", "saved", "suspense", ""];
     print(&table(&header, rows, &[1, 2, 3, 4, 5]))?;
     for layer in &report.saved_by_layer {
-        print(&format!("saved by {}: ${} on {} pictures\n", layer.layer, layer.saved_usd, layer.pictures))?;
+        // What was not made is no picture that was spared.
+        let of = if layer.pictures == 0 { String::new() } else { format!(" on {} pictures", layer.pictures) };
+        print(&format!("saved by {}: ${}{of}\n", layer.layer, layer.saved_usd))?;
     }
     if !report.totals.suspense_usd.is_zero() {
         eprintln!("Some calls are in suspense: `mimeo ledger suspense` lists them.");

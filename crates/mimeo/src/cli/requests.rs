@@ -133,6 +133,7 @@ impl Page {
         facts.extend(story.prompt.iter().map(|prompt| ("prompt", prompt.clone())));
         facts.extend(story.reading.iter().map(|line| ("read", line.clone())));
         facts.extend(story.objective.iter().map(|objective| ("objective", objective.clone())));
+        facts.extend(story.parent.map(|other| ("follows", other.to_string())));
         facts.extend(story.joined.map(|other| ("joined", other.to_string())));
         facts.extend(story.cache_key.iter().map(|key| ("key", key.clone())));
         facts.extend(story.pictures.iter().map(|id| ("picture", id.to_string())));
@@ -174,7 +175,8 @@ fn outcome(story: &Story) -> (String, String) {
 }
 
 fn asked_for(story: &Story) -> String {
-    let mut words = vec![if story.route.is_empty() { "no route".to_owned() } else { story.route.clone() }];
+    let stage = story.stage.map(|stage| format!("{} of ", stage.name())).unwrap_or_default();
+    let mut words = vec![stage + &if story.route.is_empty() { "no route".to_owned() } else { story.route.clone() }];
     words.extend(story.model.iter().filter(|model| **model != story.route).map(|model| format!("asked as {model}")));
     words.extend(story.category.iter().map(|category| format!("category {category}")));
     words.extend(story.purpose.iter().map(|purpose| format!("purpose {purpose}")));

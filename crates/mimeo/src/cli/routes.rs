@@ -134,7 +134,7 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
     let deadline = options.deadline_ms.map(std::time::Duration::from_millis);
     let plan = plan(&blueprint.routes, &call).map_err(|error| Failure::Failed(error.to_string()))?;
     let moment = Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() };
-    let considered: Vec<Considered> = rank(&plan, moment).into_iter().chain(plan.left_out()).collect();
+    let considered: Vec<Considered> = rank(&plan, moment).into_iter().chain(plan.unfit()).collect();
     if options.json {
         return print_json(&json!({
             "route": plan.route, "objective": plan.objective(), "warnings": plan.warnings, "candidates": considered,

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod blobs;
+mod cascade;
 pub mod check;
 pub mod classifier;
 mod credits;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use alerts::{Alerts, Webhook};
 pub use blobs::{BlobPlace, Bucket, Protocol};
+pub use cascade::{Cascade, Finalize};
 pub use check::ConfigFault;
 pub use classifier::{Background, Classifier};
 pub use credits::CreditUse;

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Budgets, CreditUse, RouteQuality};
+use super::{Budgets, Cascade, CreditUse, RouteQuality};
 use crate::domain::Usd;
 
 /// A virtual model: candidates, and how one of them is chosen.
@@ -40,6 +40,8 @@ pub struct Route {
     /// Has some requests made a second time by another model, in the background, to compare. Nobody gets these
     /// pictures, and they are paid for.
     pub shadow: Option<Shadow>,
+    /// Makes a draft first, and the final later or not at all.
+    pub cascade: Option<Cascade>,
     /// From how many seconds on the slowest twentieth of a candidate's calls raises an alert.
     pub slow_s: Option<u32>,
     /// How this route uses the cache.
@@ -76,6 +78,19 @@ pub enum Objective {
     Quality,
     /// The least of price, time and lack of quality together, in money.
     Weights(Weights),
+}
+
+impl Objective {
+    /// As it is configured; `None` where the route's own order counts.
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            Objective::Order => None,
+            Objective::Cost => Some("cost"),
+            Objective::Latency => Some("latency"),
+            Objective::Quality => Some("quality"),
+            Objective::Weights(_) => Some("weights"),
+        }
+    }
 }
 
 /// What time and quality are worth.
@@ -287,6 +302,7 @@ impl Route {
         {
             fault(format!("shadow.percent = {} is not between 1 and 100", shadow.percent));
         }
+        self.cascade.iter().flat_map(Cascade::faults).for_each(&mut fault);
         for choice in &self.candidates {
             let name = &choice.model;
             if choice.rating.is_some_and(|points| points > 100) {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::media;
 use super::pieces::Pieces;
 use super::wire::Delivery;
-use crate::domain::{Answer, Delivered, Form, Price, Size, Usage};
+use crate::clock::rfc3339;
+use crate::domain::{Answer, Cascaded, Delivered, Form, ImageId, Price, Size, Usage};
 
 /// The response to `answer`. `base` is the address that picture addresses begin with.
 pub fn respond(answer: &Answer, delivery: Delivery, base: &str) -> Response {
@@ -69,7 +70,7 @@ pub fn write(out: &mut Pieces, answer: &Answer, delivery: Delivery, base: &str) 
     if let Some(usage) = answer.usage {
         out.field("usage", &usage_json(usage));
     }
-    out.field("mimeo", &account(answer, &answer.pictures)).text("}");
+    out.field("mimeo", &account(answer, &answer.pictures, base)).text("}");
 }
 
 /// The size asked for; where that was left to the model, the size that came; where the model cannot make it, the size
@@ -101,8 +102,8 @@ pub fn usage_json(usage: Usage) -> Value {
     })
 }
 
-/// Where `pictures` of this answer come from and what they cost.
-pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
+/// Where `pictures` of this answer come from and what they cost. `base` is the address that addresses begin with.
+pub fn account(answer: &Answer, pictures: &[Delivered], base: &str) -> Value {
     let images: Vec<Value> = pictures
         .iter()
         .map(|delivered| {
@@ -137,7 +138,32 @@ pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
     if let Some(story) = &answer.story {
         account["story"] = json!(story);
     }
+    if let Some(cascade) = &answer.cascade {
+        account["cascade"] = cascaded(cascade, base);
+    }
     account
+}
+
+/// What is to be known of a cascade: which drafts can be made final, where, and for how much.
+fn cascaded(cascade: &Cascaded, base: &str) -> Value {
+    let mut told = json!({
+        "stage": cascade.stage.name(),
+        "final_expected_usd": price_json(cascade.final_price),
+    });
+    let place = |id: &ImageId| format!("{base}/v1/images/{id}/finalize");
+    if let Some(first) = cascade.drafts.first() {
+        told["image_id"] = json!(first.to_string());
+        told["finalize_url"] = json!(place(first));
+        told["finalize_by"] = json!(cascade.until_ms.map(rfc3339));
+    }
+    if cascade.drafts.len() > 1 {
+        let each = |id: &ImageId| json!({ "image_id": id.to_string(), "finalize_url": place(id) });
+        told["drafts"] = cascade.drafts.iter().map(each).collect();
+    }
+    if let Some(parent) = cascade.parent {
+        told["draft_request_id"] = json!(parent.to_string());
+    }
+    told
 }
 
 /// The exact decimal; an unknown price is null, never zero.
@@ -162,6 +188,9 @@ pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
         Price::Unknown => put("x-mimeo-cost", "unknown"),
     }
     put("x-mimeo-saved-usd", &answer.saved.to_string());
+    if let Some(cascade) = &answer.cascade {
+        put("x-mimeo-stage", cascade.stage.name());
+    }
     if answer.simulated {
         put("x-mimeo-simulated", "true");
     }
@@ -178,7 +207,7 @@ pub fn headers(answer: &Answer, headers: &mut HeaderMap) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::{Digest, Format, ImageId, Picture, RequestId, Source, Target, Understood, Usd};
+    use crate::domain::{Digest, Format, Picture, RequestId, Source, Target, Understood, Usd};
     use bytes::Bytes;
 
     /// An answer of `pictures`, all of one stored kind.
@@ -214,6 +243,7 @@ pub(super) mod tests {
             warnings: Vec::new(),
             explain: vec!["first choice".into()],
             story: None,
+            cascade: None,
             timings: vec![("lookup", 0.123), ("attempt", 1500.0)],
         }
     }

@@ -90,7 +90,7 @@ pub async fn variations(request: Request) -> Failure {
 }
 
 /// Lets a request in and reads it, or sends it away unread.
-async fn receive(edge: &Edge, request: Request) -> Result<(Turn, HeaderMap, Bytes)> {
+pub(super) async fn receive(edge: &Edge, request: Request) -> Result<(Turn, HeaderMap, Bytes)> {
     let (parts, body) = request.into_parts();
     let turn = match edge.load.admit() {
         Ok(turn) => turn,

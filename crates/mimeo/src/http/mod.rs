@@ -14,6 +14,7 @@ mod callbacks;
 pub mod failure;
 mod feedback;
 mod fields;
+mod finalize;
 mod images;
 mod inputs;
 mod kept;
@@ -99,6 +100,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/variations", post(images::variations))
         .route("/v1/images/jobs", post(images::jobs))
+        .route("/v1/images/{id}/finalize", post(finalize::finalize))
         .route("/v1/images/jobs/{id}", get(kept::job).delete(kept::cancel))
         .route("/v1/callbacks/{attempt}/{token}", post(callbacks::called))
         .route("/v1/models", get(models::list))

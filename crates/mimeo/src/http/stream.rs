@@ -252,7 +252,7 @@ impl Script {
         if let Some(usage) = picture.usage.or_else(share) {
             out.field("usage", &answer::usage_json(usage));
         }
-        out.field("mimeo", &answer::account(answer, std::slice::from_ref(picture))).text("}\n\n");
+        out.field("mimeo", &answer::account(answer, std::slice::from_ref(picture), "")).text("}\n\n");
     }
 
     /// The first lines of an event, up to and with its picture.

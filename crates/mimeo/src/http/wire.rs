@@ -17,7 +17,7 @@ use crate::domain::{CacheMode, Call, Caller, Format, ImageRequest, Operation, Re
 use crate::error::{Error, Kind, Result};
 
 /// Longest name of a model, purpose, user, style …
-const LABEL: usize = 256;
+pub(super) const LABEL: usize = 256;
 /// As in the OpenAI API.
 const METADATA_PAIRS: usize = 16;
 const METADATA_KEY: usize = 64;
@@ -124,7 +124,7 @@ fn posted(
         n,
         cache,
         stream,
-        deadline: f.integer("deadline_ms", 1..=24 * 3600 * 1000)?.map(Duration::from_millis),
+        deadline: deadline(f)?,
         max_spend: max_spend(f)?,
         purpose: f.label("purpose", LABEL)?,
         quality_tier: f.one_of("quality_tier", &["draft", "standard", "premium"])?.map(str::to_owned),
@@ -135,6 +135,7 @@ fn posted(
         trim_prompt: f.boolean("trim_prompt")?,
         explain: f.boolean("explain")?.unwrap_or(false),
         unknown: BTreeMap::new(),
+        leg: None,
     };
     no_route_options(f)?;
     let delivery = delivery(headers, &call, response_format)?;
@@ -207,7 +208,7 @@ fn template(f: &mut Fields<'_>, operation: Operation) -> Result<Option<TemplateC
     }
 }
 
-fn size(f: &mut Fields<'_>) -> Result<Size> {
+pub(super) fn size(f: &mut Fields<'_>) -> Result<Size> {
     match f.label("size", LABEL)? {
         None => Ok(Size::Auto),
         Some(text) => text.parse().map_err(|why| Error::bad("size", format!("Invalid 'size': {why}."))),
@@ -229,7 +230,12 @@ fn guidance(f: &mut Fields<'_>) -> Result<Option<crate::domain::request::Decimal
     }
 }
 
-fn max_spend(f: &mut Fields<'_>) -> Result<Option<crate::domain::Usd>> {
+/// How long the caller waits.
+pub(super) fn deadline(f: &mut Fields<'_>) -> Result<Option<Duration>> {
+    Ok(f.integer("deadline_ms", 1..=24 * 3600 * 1000)?.map(Duration::from_millis))
+}
+
+pub(super) fn max_spend(f: &mut Fields<'_>) -> Result<Option<crate::domain::Usd>> {
     let Some(text) = f.decimal("max_spend_usd", true)? else { return Ok(None) };
     match text.parse() {
         Ok(usd) if !text.starts_with('-') => Ok(Some(usd)),
@@ -324,7 +330,7 @@ fn delivery(headers: &HeaderMap, call: &Call, response_format: Option<&'static s
 }
 
 /// True if the caller accepts pictures and no JSON.
-fn wants_picture(headers: &HeaderMap) -> bool {
+pub(super) fn wants_picture(headers: &HeaderMap) -> bool {
     let (mut picture, mut json) = (false, false);
     for accept in headers.get_all(header::ACCEPT) {
         for range in accept.to_str().unwrap_or_default().split(',') {

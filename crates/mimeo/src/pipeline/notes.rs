@@ -57,7 +57,8 @@ impl Notes {
     pub(super) fn of(stories: &Stories, call: &Call, now: Millis) -> Notes {
         let story = Story {
             request: call.id,
-            parent: None,
+            parent: call.leg.and_then(|leg| leg.parent),
+            stage: call.leg.map(|leg| leg.stage),
             at_ms: now,
             took_ms: 0,
             tenant: call.caller.tenant.clone(),
@@ -101,6 +102,8 @@ impl Notes {
         }
         let mut noted = self.noted();
         noted.story.route.clone_from(&plan.route);
+        noted.story.purpose.clone_from(&plan.sense.purpose);
+        noted.story.category.clone_from(&plan.sense.category);
         // Where all models that are there are candidates, only whoever has a picture made, or asks, reads about them.
         if call.explain || plan.candidates.len() <= FEW {
             noted.story.candidates = plan.considered(call.n, call.stream.unwrap_or(0));
@@ -117,11 +120,9 @@ impl Notes {
         }
     }
 
-    /// ④ Who is asked in which order, and what was thought of each.
+    /// ④ What is thought of those who may serve it, now that it has to be made.
     pub(super) fn ranked(&self, plan: &Plan, considered: Vec<Considered>) {
-        let mut noted = self.noted();
-        noted.story.candidates = considered;
-        noted.story.candidates.extend(plan.left_out().take(FEW));
+        self.noted().story.candidates = considered.into_iter().chain(plan.unfit().take(FEW)).collect();
     }
 
     /// The candidate `name` could serve, and is left alone.
@@ -250,6 +251,11 @@ impl Notes {
                 };
             }
         }
+    }
+
+    /// What its caller is told besides.
+    pub(super) fn warned(&self, warnings: &[String]) {
+        self.noted().story.warnings = warnings.to_vec();
     }
 
     /// The story so far.

@@ -140,6 +140,7 @@ impl Papers {
             trim_prompt: None,
             explain: false,
             unknown: BTreeMap::new(),
+            leg: None,
         };
         let settings = Route {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },

@@ -9,11 +9,11 @@ impl Plan {
     /// streamed for each.
     pub fn considered(&self, n: u32, partials: u8) -> Vec<Considered> {
         let kept = (1..).zip(&self.candidates).map(|(rank, candidate)| candidate.considered(rank, n, partials));
-        kept.chain(self.left_out()).collect()
+        kept.chain(self.unfit()).collect()
     }
 
-    /// Those that cannot serve it, or are not to.
-    pub fn left_out(&self) -> impl Iterator<Item = Considered> {
+    /// Those that cannot serve the request, whatever is known of them.
+    pub fn unfit(&self) -> impl Iterator<Item = Considered> {
         self.dropped.iter().map(|(name, reason)| reason.considered(name))
     }
 }
@@ -39,7 +39,7 @@ impl Candidate {
             rank: Some(rank),
             verdict: Verdict::Kept,
             reason: None,
-            notes: self.notes(),
+            notes: self.remarks(),
             expected: bound,
             bound,
             seconds: typical.map(|typical| {
@@ -51,8 +51,8 @@ impl Candidate {
         }
     }
 
-    /// What is to be known of it besides.
-    pub fn notes(&self) -> Vec<String> {
+    /// What is to be known of it besides its price, time and quality.
+    pub fn remarks(&self) -> Vec<String> {
         let renamed = self.renamed_from.as_ref().map(|old| format!("in place of {old}"));
         renamed.into_iter().chain(self.mapped()).collect()
     }

@@ -6,6 +6,7 @@
 //! when it has to be made: by what is known then of prices, times, quality and who is busy. Each candidate that is
 //! dropped keeps its reason.
 
+mod cascade;
 pub mod choose;
 mod considered;
 pub mod listing;
@@ -24,7 +25,7 @@ use crate::classify::{self, Reading};
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
-use crate::domain::{Call, ImageRequest, Operation, Target};
+use crate::domain::{Call, ImageRequest, Operation, Stage, Target};
 use crate::error::{Error, Kind, Result};
 use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
 use crate::render::Renderer;
@@ -49,6 +50,8 @@ pub struct Routes {
 struct Route {
     candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
     settings: Arc<config::Route>,
+    /// Who makes its drafts, if it wants any.
+    drafters: Option<cascade::Drafters>,
 }
 
 /// What is known of a request's subject.
@@ -248,7 +251,11 @@ impl Routes {
                     Err(unknown) => faults.push((name.clone(), format!("candidates: {unknown}"))),
                 }
             }
-            routes.insert(name.clone(), Route { candidates, settings: Arc::new(settings.clone()) });
+            let drafters = cascade::Drafters::of(settings, &registry, configured).unwrap_or_else(|message| {
+                faults.push((name.clone(), message));
+                None
+            });
+            routes.insert(name.clone(), Route { candidates, settings: Arc::new(settings.clone()), drafters });
         }
         let mut virtuals = virtuals::all();
         virtuals.retain(|name, _| !routes.contains_key(*name));
@@ -315,7 +322,10 @@ impl Routes {
             Error::new(Kind::NotFound, format!("{message}.")).param("model").code("model_not_found")
         })?;
         match found {
-            Named::Route(route) => self.consider(call, sense, name, &route.candidates, &route.settings, None),
+            Named::Route(route) => {
+                let (candidates, settings) = route.serving(call);
+                self.consider(call, sense, name, candidates, settings, None)
+            }
             Named::Model(candidate) => {
                 let choice = Arc::new(config::Choice::named(name));
                 self.consider(call, sense, name, &[(*candidate, choice)], &Arc::default(), None)
@@ -368,7 +378,9 @@ impl Routes {
         settings: &Arc<config::Route>,
         built_in: Option<&Virtual>,
     ) -> Result<Plan> {
-        let tier = call.quality_tier.as_deref().or(built_in.map(|built_in| built_in.tier));
+        let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
+        let usual = built_in.map(|built_in| built_in.tier).or(is_draft.then_some(cascade::DRAFT_TIER));
+        let tier = call.quality_tier.as_deref().or(usual);
         let dealt = dealt(route, call, choices);
         let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
         for (candidate, choice) in choices {
@@ -559,12 +571,16 @@ fn fit(
     let named = candidate.quality.as_deref().filter(|_| call.quality_tier.is_none());
     let needed = reading.filter(|_| tier.is_none()).and_then(|reading| classify::quality(reading, &model.qualities));
     let quality = named.or(needed).filter(|_| call.request.quality.is_none());
+    let seed = call.leg.and_then(|leg| leg.seed).filter(|_| model.seed && call.request.seed.is_none());
     let mut request = Cow::Borrowed(&call.request);
     if is_trimmed && let Cow::Owned(prompt) = trim::trim(&call.request.prompt) {
         request.to_mut().prompt = prompt;
     }
     if steps.is_some() {
         request.to_mut().steps = steps;
+    }
+    if seed.is_some() {
+        request.to_mut().seed = seed;
     }
     if let Some(quality) = quality {
         request.to_mut().quality = Some(quality.to_owned());

@@ -107,7 +107,7 @@ impl Candidate {
             rank: chosen.rank.and_then(|rank| u32::try_from(rank + 1).ok()),
             verdict: chosen.verdict,
             reason: chosen.reason,
-            notes: self.notes(),
+            notes: self.remarks(),
             expected: sight.price,
             bound: sight.bound,
             seconds: sight.time,

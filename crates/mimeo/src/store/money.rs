@@ -35,11 +35,11 @@ pub struct Subject {
 /// Something that was not paid because of a layer of Mimeo.
 #[derive(Clone, Debug)]
 pub struct Saving {
-    /// Which layer: `hit`, `join`.
+    /// Which layer: `hit`, `join`, `cascade`.
     pub layer: &'static str,
     /// Whom and what it is about.
     pub subject: Subject,
-    /// How much.
+    /// How much; negative takes back what was noted before.
     pub saved: Price,
     /// Now.
     pub at_ms: Millis,

@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0005_feedback.sql"),
     include_str!("../../../../migrations/postgres/0006_requests.sql"),
     include_str!("../../../../migrations/postgres/0007_prices.sql"),
+    include_str!("../../../../migrations/postgres/0008_drafts.sql"),
 ];
 
 /// Connections of one process at most.

@@ -135,6 +135,14 @@ impl Row {
         if self.is_null(column) { Ok(None) } else { self.bytes(column).map(Some) }
     }
 
+    /// Bytes of any length.
+    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, SqlError> {
+        match self.at(column) {
+            Value::Bytes(bytes) => Ok(bytes.clone()),
+            _ => self.mismatch(column, "bytes"),
+        }
+    }
+
     pub(super) fn digest(&self, column: usize) -> Result<Digest, SqlError> {
         self.bytes(column).map(Digest)
     }

@@ -31,6 +31,8 @@ pub(super) fn fingerprint(call: &Call, form: &str) -> Digest {
         trim_prompt,
         explain,
         unknown,
+        // Where the route drafts first is not for the caller to say.
+        leg: _,
     } = call;
     let CachePolicy { mode, ttl, max_age, variants, tags } = cache;
     let milliseconds = |time: &std::time::Duration| time.as_millis() as i128;
@@ -105,6 +107,7 @@ pub(super) mod tests {
             trim_prompt: None,
             explain: false,
             unknown: Default::default(),
+            leg: None,
         }
     }
 

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Answer, Delivered, ImageId, Price, RequestId, Source, Story, Target, Understood, Usage, Usd};
+use crate::domain::{
+    Answer, Cascaded, Delivered, ImageId, Price, RequestId, Source, Story, Target, Understood, Usage, Usd,
+};
 use crate::error::{Error, Kind, Result};
 
 /// How a request ended.
@@ -38,6 +40,8 @@ pub(super) struct Success {
     explain: Vec<String>,
     #[serde(default)]
     story: Option<Box<Story>>,
+    #[serde(default)]
+    cascade: Option<Cascaded>,
 }
 
 /// What the caller was told of an [`Error`]; what the log was told is in the log.
@@ -68,6 +72,7 @@ impl Record {
                 warnings: answer.warnings.clone(),
                 explain: answer.explain.clone(),
                 story: answer.story.clone(),
+                cascade: answer.cascade.clone(),
             })),
             Err(error) => Record::Failed(Failure {
                 kind: error.kind,
@@ -116,6 +121,7 @@ impl Success {
             warnings: self.warnings,
             explain: self.explain,
             story: self.story,
+            cascade: self.cascade,
             timings: Vec::new(),
         }
     }
@@ -131,7 +137,7 @@ impl From<Failure> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Digest, Format, Picture, Size};
+    use crate::domain::{Digest, Format, Picture, Size, Stage};
     use bytes::Bytes;
 
     #[test]
@@ -170,6 +176,13 @@ mod tests {
             warnings: vec!["soon".into()],
             explain: vec!["because".into()],
             story: None,
+            cascade: Some(Cascaded {
+                stage: Stage::Draft,
+                drafts: vec![ImageId(7)],
+                until_ms: Some(9),
+                final_price: Price::Unknown,
+                parent: None,
+            }),
             timings: vec![("key", 1.0)],
         };
         let text = Record::of(&Ok(answer.clone())).to_json();

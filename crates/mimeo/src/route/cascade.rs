@@ -1,0 +1,88 @@
+//! Routes that make a draft first: who makes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Route, Routes};
+use crate::config;
+use crate::domain::{Call, Operation, Stage};
+use crate::providers::{self, Registry};
+
+/// The quality of a draft where its candidate names none.
+pub(super) const DRAFT_TIER: &str = "draft";
+
+/// Who makes the drafts of a route.
+#[derive(Debug)]
+pub(super) struct Drafters {
+    pub(super) candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
+    /// What the route wants of them.
+    pub(super) settings: Arc<config::Route>,
+}
+
+impl Drafters {
+    /// The drafters that `settings` of a route name, among `configured` routes.
+    ///
+    /// # Errors
+    /// What is wrong with them, and what to do.
+    pub(super) fn of(
+        settings: &config::Route,
+        registry: &Registry,
+        configured: &BTreeMap<String, config::Route>,
+    ) -> Result<Option<Drafters>, String> {
+        let Some(cascade) = &settings.cascade else { return Ok(None) };
+        let other = match cascade.draft.as_slice() {
+            [only] => configured.get(&only.model),
+            _ => None,
+        };
+        if let (Some(other), Some(name)) = (other, cascade.draft.first())
+            && other.cascade.is_some()
+        {
+            return Err(format!("cascade.draft: {} makes a draft first itself; name another", name.model));
+        }
+        let choices = other.map_or(&cascade.draft, |other| &other.candidates);
+        let mut candidates = Vec::new();
+        for choice in choices {
+            let candidate = registry.resolve(&choice.model).map_err(|unknown| format!("cascade.draft: {unknown}"))?;
+            candidates.push((candidate, Arc::new(choice.clone())));
+        }
+        // How good a picture must be is said of the final. Money and cache are the route's, whoever draws.
+        let own = config::Route {
+            candidates: choices.clone(),
+            objective: other.map_or_else(config::Objective::default, |other| other.objective),
+            quality_floor: other.and_then(|other| other.quality_floor),
+            floors: other.map_or_else(BTreeMap::new, |other| other.floors.clone()),
+            shadow: None,
+            cascade: None,
+            ..settings.clone()
+        };
+        Ok(Some(Drafters { candidates, settings: Arc::new(own) }))
+    }
+}
+
+impl Route {
+    /// Who serves `call`, and what is wanted of them: the drafters, where it is to be a draft.
+    pub(super) fn serving(&self, call: &Call) -> (&[(providers::Candidate, Arc<config::Choice>)], &Arc<config::Route>) {
+        let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
+        match self.drafters.as_ref().filter(|_| is_draft) {
+            Some(drafters) => (&drafters.candidates, &drafters.settings),
+            None => (&self.candidates, &self.settings),
+        }
+    }
+}
+
+impl Routes {
+    /// The cascade that `call` begins, with the name of its route: if it names such a route, or none and that is the
+    /// one that serves requests without a model.
+    pub fn cascade(&self, call: &Call) -> Option<(&config::Cascade, &str)> {
+        let may_begin = call.leg.is_none()
+            && call.request.template.is_none()
+            && matches!(call.request.operation, Operation::Generate | Operation::Edit);
+        let (name, route) = self.routes.get_key_value(self.name_of(call)).filter(|_| may_begin)?;
+        Some((route.settings.cascade.as_ref()?, name))
+    }
+
+    /// How many pictures answer the same request, as the route of `call` says.
+    pub fn variants_of(&self, call: &Call) -> Option<u32> {
+        self.routes.get(self.name_of(call))?.settings.cache.variants
+    }
+}

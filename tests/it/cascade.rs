@@ -1,0 +1,289 @@
+//! A draft first, the final on approval or by itself: what is made, what is paid, and what is told of it.
+
+use mimeo::domain::{Caller, RequestId, Usd};
+use mimeo::error::Kind;
+use mimeo::http::auth::new_key;
+use mimeo::pipeline::Approval;
+use serde_json::{Value, json};
+
+use crate::cache::Inside;
+use crate::world::{Folder, Reply, World, binary, outcome, reply};
+
+/// A route whose draft costs $0.002 and whose final $0.04.
+fn hero(finalize: &str) -> String {
+    format!(
+        "[routes.hero]\ncandidates = ['sandbox/premium']\n\
+         [routes.hero.cascade]\ndraft = ['sandbox/draft']\nfinalize = '{finalize}'\n"
+    )
+}
+
+fn kite(prompt: &str) -> Value {
+    json!({ "model": "hero", "prompt": prompt, "size": "64x64" })
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+/// Stage, maker, cost and saving.
+fn came_to(reply: &Reply) -> [&str; 4] {
+    ["x-mimeo-stage", "x-mimeo-model", "x-mimeo-cost-usd", "x-mimeo-saved-usd"].map(|name| reply.header(name))
+}
+
+fn warnings(reply: &Reply) -> String {
+    let all = reply.headers.get_all("x-mimeo-warning").iter();
+    all.map(|value| value.to_str().expect("text")).collect::<Vec<_>>().join("; ")
+}
+
+async fn finalize(world: &World, draft: &Reply, body: Value) -> Reply {
+    let path = draft.body["mimeo"]["cascade"]["finalize_url"].as_str().expect("a place to go");
+    world.post(path, body).await
+}
+
+/// What the cascade has saved.
+async fn spared(world: &World) -> String {
+    let report = world.ledger().await;
+    let layers = report["saved_by_layer"].as_array().expect("a list");
+    let cascade = layers.iter().find(|layer| layer["layer"] == "cascade");
+    cascade.map_or_else(|| "nothing".to_owned(), |layer| layer["saved_usd"].as_str().expect("an amount").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_is_made_final_once_also_after_a_restart() {
+    let mut world = World::with(&hero("approval")).await;
+    let draft = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&draft), ["draft", "draft", "0.002", "0.038"]);
+    let told = &draft.body["mimeo"]["cascade"];
+    assert_eq!((told["stage"].as_str(), told["final_expected_usd"].as_str()), (Some("draft"), Some("0.04")));
+    assert_eq!(told["image_id"], draft.body["mimeo"]["images"][0]["id"]);
+    assert_eq!(spared(&world).await, "0.038");
+    let again = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!((again.cache(), again.header("x-mimeo-stage")), ("hit", "draft"), "what is drawn is the same seed");
+    assert_eq!(spared(&world).await, "0.076", "twice the premium was not paid");
+
+    assert_eq!(world.gateway.terminate(), Some(0));
+    world.restart();
+    let made = finalize(&world, &draft, json!({})).await.expect(200);
+    assert_eq!(came_to(&made), ["final", "premium", "0.04", "-0.038"]);
+    assert_eq!(made.body["mimeo"]["cascade"]["draft_request_id"], again.header("x-request-id"), "the latest");
+    assert_eq!(spared(&world).await, "0.038", "one was made after all");
+    let repeated = finalize(&world, &draft, json!({})).await.expect(200);
+    assert_eq!((repeated.cache(), repeated.header("x-mimeo-cost-usd")), ("hit", "0"), "one bill");
+    assert_eq!(repeated.pictures(), made.pictures());
+    assert_eq!(spared(&world).await, "0.038");
+    let book = world.book().await;
+    assert_eq!(book.iter().map(|line| line["model"].as_str().expect("text")).collect::<Vec<_>>(), ["draft", "premium"]);
+    assert_eq!(book[0]["prompt"], book[1]["prompt"]);
+
+    // Both are one story.
+    let story = world.get(&format!("/v1/requests/{}", again.header("x-request-id"))).await.expect(200).body;
+    assert_eq!((story["stage"].as_str(), story["route"].as_str()), (Some("draft"), Some("hero")));
+    let finals = story["children"].as_array().expect("a list");
+    assert_eq!(finals.len(), 2);
+    assert_eq!((finals[0]["stage"].as_str(), finals[0]["cost_usd"].as_str()), (Some("final"), Some("0.04")));
+    assert_eq!(story["total_cost_usd"], "0.04", "the draft was there");
+    let child = world.get(&format!("/v1/requests/{}", made.header("x-request-id"))).await.expect(200).body;
+    assert_eq!(child["parent"]["request_id"], again.header("x-request-id"));
+    let (code, shown, err) = world.run(&["requests", "show", again.header("x-request-id")]);
+    assert_eq!(code, 0, "{err}");
+    for part in ["draft of hero", "which was followed by", "final of hero", "together: cost $0.04"] {
+        assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
+    }
+
+    // Another size or quality is another picture.
+    let wide = finalize(&world, &draft, json!({ "size": "128x64" })).await.expect(200);
+    assert_eq!((wide.cache(), wide.body["size"].as_str()), ("miss", Some("128x64")));
+    assert_eq!(finalize(&world, &draft, json!({ "prompt": "a boat" })).await.expect(400).code(), "unknown_parameter");
+    assert_eq!(world.book().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seed_carries_over_and_each_draft_has_its_own_final() {
+    let world = World::with(&hero("approval")).await;
+    let drafts = world.generate(with(with(kite("a kite"), "seed", json!(41)), "n", json!(2))).await.expect(200);
+    assert_eq!(came_to(&drafts), ["draft", "draft", "0.004", "0.076"]);
+    let both = drafts.body["mimeo"]["cascade"]["drafts"].as_array().expect("two of them").clone();
+    for (index, draft) in both.iter().enumerate() {
+        let path = draft["finalize_url"].as_str().expect("a place to go");
+        let made = world.post(path, json!({})).await.expect(200);
+        assert_eq!((made.cache(), made.header("x-mimeo-cost-usd")), ("miss", "0.04"));
+        let direct = json!({ "model": "sandbox/premium", "prompt": "a kite", "size": "64x64", "seed": 41 + index });
+        let direct = world.generate(direct).await.expect(200);
+        assert_eq!(direct.cache(), "hit", "the final has the draft's seed, the second one the next");
+        assert_eq!(direct.pictures(), made.pictures());
+    }
+    assert_eq!(spared(&world).await, "0", "all was made");
+    // Who wants a new draft gets one.
+    let fresh = with(kite("a boat"), "cache", json!({ "mode": "no-cache" }));
+    let one = world.generate(fresh.clone()).await.expect(200);
+    let other = world.generate(fresh).await.expect(200);
+    assert_ne!(one.pictures(), other.pictures(), "with a seed of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_made_final_from_the_same_picture() {
+    let mut world = World::with(
+        "[routes.hero]\ncandidates = ['openai/gpt-image-2@high']\n\
+         [routes.hero.cascade]\ndraft = ['openai/gpt-image-2@low']\n",
+    )
+    .await;
+    let input = json!({ "model": "sandbox/draft", "prompt": "an input", "size": "64x64" });
+    let input = world.generate(input).await.expect(200).pictures().remove(0);
+    let url = format!("data:image/png;base64,{}", base64_simd::STANDARD.encode_to_string(&input));
+    let body = json!({ "model": "hero", "prompt": "at night", "size": "1024x1024", "image": url });
+    let draft = world.post("/v1/images/edits", body.clone()).await.expect(200);
+    assert_eq!(draft.header("x-mimeo-stage"), "draft");
+    world.restart();
+    let made = finalize(&world, &draft, json!({})).await.expect(200);
+    assert_eq!(made.header("x-mimeo-stage"), "final");
+    let book = world.book().await;
+    let line = |index: usize| ["operation", "quality", "prompt"].map(|name| book[index][name].as_str().expect("text"));
+    assert_eq!([line(1), line(2)], [["edit", "low", "at night"], ["edit", "high", "at night"]]);
+    let direct = with(with(body, "model", json!("openai/gpt-image-2")), "quality", json!("high"));
+    assert_eq!(world.post("/v1/images/edits", direct).await.expect(200).cache(), "hit", "of the same picture");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_draft_is_made_final_at_once() {
+    let world = World::with(&hero("on_fail")).await;
+    let good = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&good), ["draft", "draft", "0.002", "0.038"]);
+    assert_eq!(warnings(&good), "");
+    let bad = world.generate(kite("a boat [[blank-picture*1]]")).await.expect(200);
+    assert_eq!(came_to(&bad), ["final", "premium", "0.042", "0"], "both are paid, and nothing is saved");
+    assert!(warnings(&bad).contains("the draft is all of one colour"), "{}", warnings(&bad));
+    assert_eq!(spared(&world).await, "0.038");
+    assert_eq!(world.book().await.len(), 3);
+    let story = world.get(&format!("/v1/requests/{}", bad.header("x-request-id"))).await.expect(200).body;
+    assert_eq!((story["stage"].as_str(), story["children"][0]["stage"].as_str()), (Some("draft"), Some("final")));
+    assert_eq!((story["total_cost_usd"].as_str(), story["total_saved_usd"].as_str()), (Some("0.042"), Some("0")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_draft_is_made_final_at_once_and_a_bad_one_is_not() {
+    let world = World::with(&hero("on_pass")).await;
+    let good = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&good), ["final", "premium", "0.042", "0"]);
+    let bad = world.generate(kite("a boat [[blank-picture*1]]")).await.expect(200);
+    assert_eq!(came_to(&bad), ["draft", "draft", "0.002", "0.038"]);
+    assert!(warnings(&bad).contains("all of one colour; so no final was made"), "{}", warnings(&bad));
+    assert_eq!(world.book().await.len(), 3, "no premium money on a bad prompt");
+    let story = world.get(&format!("/v1/requests/{}", bad.header("x-request-id"))).await.expect(200).body;
+    assert!(story["warnings"].to_string().contains("no final was made"), "{story}");
+    assert_eq!(finalize(&world, &bad, json!({})).await.expect(200).header("x-mimeo-stage"), "final", "if one must");
+
+    // One limit for both.
+    let poor = world.generate(with(kite("a mill"), "max_spend_usd", json!("0.041"))).await.expect(200);
+    assert_eq!(came_to(&poor), ["draft", "draft", "0.002", "0.038"]);
+    assert!(warnings(&poor).contains("max_spend_usd is 0.039"), "{}", warnings(&poor));
+    let enough = world.generate(with(kite("a hill"), "max_spend_usd", json!("0.042"))).await.expect(200);
+    assert_eq!(enough.header("x-mimeo-stage"), "final");
+}
+
+/// The draft goes out in time, and the final that was begun is paid once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_that_comes_too_late_is_kept() {
+    let world = World::with(&hero("on_pass")).await;
+    let body = with(kite("a slow kite [[latency=2500]]"), "deadline_ms", json!(4500));
+    let late = world.generate(body).await.expect(200);
+    assert_eq!(late.header("x-mimeo-stage"), "draft");
+    assert!(warnings(&late).contains("because its final failed"), "{}", warnings(&late));
+    let made = finalize(&world, &late, json!({})).await.expect(200);
+    assert_eq!(made.header("x-mimeo-cost-usd"), "0", "it was under way, or there: {}", made.cache());
+    assert_eq!(world.book().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_makes_another_ones_draft_final() {
+    let mut config = hero("approval");
+    let [web, other] = ["web", "other"].map(|name| {
+        let (key, hash) = new_key().expect("randomness");
+        config += &format!("[keys.{name}]\nhash = '{hash}'\n");
+        key
+    });
+    let world = World::with(&config).await;
+    let post = |key: &str, path: &str, body: Value| {
+        let request = world.client.post(format!("{}{path}", world.gateway.url)).bearer_auth(key);
+        reply(request.header("content-type", "application/json").body(body.to_string()))
+    };
+    let draft = post(&web, "/v1/images/generations", kite("mine")).await.expect(200);
+    let path = draft.body["mimeo"]["cascade"]["finalize_url"].as_str().expect("a place to go");
+    let foreign = post(&other, path, json!({})).await.expect(404);
+    assert_eq!(foreign.code(), "draft_not_found");
+    assert_eq!(post(&web, "/v1/images/kite/finalize", json!({})).await.expect(404).code(), "draft_not_found");
+    assert_eq!(post(&web, path, json!({})).await.expect(200).header("x-mimeo-stage"), "final");
+    world.post(path, json!({})).await.expect(401);
+}
+
+/// Whoever draws, the money is the route's.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_route_may_draw_the_drafts() {
+    let world = World::with(
+        "[routes.quick]\ncandidates = ['sandbox/standard', 'sandbox/draft']\nobjective = 'cost'\n\
+         [routes.hero]\ncandidates = ['sandbox/premium']\ncascade = { draft = ['quick'] }\n\
+         budget = { usd = '0.041', per = 'day' }\n",
+    )
+    .await;
+    let draft = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&draft), ["draft", "draft", "0.002", "0.038"]);
+    let refused = finalize(&world, &draft, json!({})).await.expect(429);
+    assert_eq!(refused.code(), "budget_exceeded");
+    assert!(refused.message().contains("route `hero` has used $0.002"), "{}", refused.message());
+    assert_eq!(spared(&world).await, "0.038", "it was not made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_is_a_draft_for_its_time() {
+    let inside = Inside::with(&(hero("approval") + "finalize_within_s = 60\n")).await;
+    let mut call = inside.call("a kite");
+    call.model = Some("hero".into());
+    let draft = inside.run(call).await;
+    let picture = draft.cascade.expect("a draft").drafts[0];
+    let caller = Caller { tenant: "default".into(), key: "local".into(), pool: None };
+    let approval = Approval {
+        id: RequestId::random(),
+        caller,
+        size: None,
+        quality: None,
+        max_spend: Some(Usd::ZERO),
+        deadline: None,
+        explain: false,
+    };
+    let pipeline = &inside.app.pipeline;
+    let finalize = || Box::pin(pipeline.finalize(picture, approval.clone()));
+    inside.later(59);
+    assert_eq!(finalize().await.unwrap_err().kind, Kind::OverBudget);
+    inside.later(1);
+    assert_eq!(finalize().await.unwrap_err().kind, Kind::Gone);
+    inside.app.store.forget_drafts(inside.clock.now()).await.expect("the store works");
+    assert_eq!(finalize().await.unwrap_err().code.as_deref(), Some("draft_expired"), "nothing of it is left but that");
+    inside.end().await;
+}
+
+#[test]
+fn a_cascade_that_makes_no_sense_is_refused() {
+    let folder = Folder::new();
+    for (cascade, says) in [
+        ("draft = []", "cascade.draft is empty"),
+        ("draft = ['sandbox/drafft']", "did you mean draft"),
+        ("draft = ['hero']", "makes a draft first itself"),
+        ("draft = ['sandbox/draft']\nfinalize_within_s = 5", "between 60 and 2592000"),
+        ("draft = ['sandbox/draft']\nfinalize = 'later'", "on_pass"),
+    ] {
+        let route = "[routes.hero]\ncandidates = ['sandbox/premium']\n[routes.hero.cascade]\n";
+        std::fs::write(folder.0.join("bad.toml"), format!("[providers.sandbox]\n{route}{cascade}\n")).expect("written");
+        let mut check = binary(&folder.0);
+        check.args(["check", "--config", "bad.toml"]);
+        let (code, _, err) = outcome(check);
+        assert_eq!(code, 64, "{cascade}");
+        assert!(err.contains(says), "{cascade}: {err}");
+    }
+    // Another route draws its drafts, in its own way.
+    let other = "[routes.quick]\ncandidates = ['sandbox/draft', 'sandbox/standard']\nobjective = 'cost'\n\
+                 [routes.hero]\ncandidates = ['sandbox/premium']\ncascade = { draft = ['quick'] }\n";
+    std::fs::write(folder.0.join("good.toml"), format!("[providers.sandbox]\n{other}")).expect("written");
+    let mut check = binary(&folder.0);
+    check.args(["check", "--config", "good.toml"]);
+    assert_eq!(outcome(check).0, 0);
+}
