@@ -128,11 +128,8 @@ impl Quote {
                 image_output: of(self.image_output)?,
                 text_input: self.text_input.unwrap_or(rates.text_input),
                 image_input: self.image_input.unwrap_or(rates.image_input),
-                text_output: match rates.text_output {
-                    // A model that writes no text needs no price for it.
-                    None => None,
-                    Some(known) => Some(self.text_output.unwrap_or(known)),
-                },
+                // A model that writes no text needs no price for it.
+                text_output: rates.text_output.map(|known| self.text_output.unwrap_or(known)),
                 ..TokenRates::clone(rates)
             })),
             Rates::Megapixel(rate) => {
