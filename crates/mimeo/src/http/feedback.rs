@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::domain::ImageId;
 
-    fn fault(body: Value) -> (String, String) {
+    fn fault(body: &Value) -> (String, String) {
         let error = parse(body.to_string().as_bytes()).unwrap_err();
         (error.param.unwrap_or_default(), error.message)
     }
@@ -228,9 +228,9 @@ mod tests {
             (json!([]), ""),
             (json!("good"), ""),
         ] {
-            assert_eq!(fault(body.clone()).0, param, "{body}");
+            assert_eq!(fault(&body).0, param, "{body}");
         }
-        assert!(fault(json!([{ "image_id": id, "rating": 4 }, { "image_id": id }])).1.starts_with("Item 1: "));
+        assert!(fault(&json!([{ "image_id": id, "rating": 4 }, { "image_id": id }])).1.starts_with("Item 1: "));
         assert!(parse(b"{").unwrap_err().message.contains("JSON"));
     }
 }
