@@ -92,6 +92,9 @@ struct Account {
     spent: Usd,
     suspense: Usd,
     ended: bool,
+    /// What paid for it, if not money: `free` or `prepaid`.
+    credit: Option<String>,
+    saved: Usd,
 }
 
 /// Holds the ledger against the book, attempt by attempt.
@@ -105,6 +108,8 @@ fn compare(book: &[Value], events: &[Value]) {
         account.spent += usd(&event["spent_usd"]);
         account.suspense += usd(&event["suspense_usd"]);
         account.ended |= event["kind"] != "reserve";
+        account.saved += usd(&event["saved_usd"]);
+        account.credit = event["layer"].as_str().map(str::to_owned).or(account.credit.take());
     }
     let mut billed: BTreeMap<String, Usd> = BTreeMap::new();
     for line in book {
@@ -114,7 +119,12 @@ fn compare(book: &[Value], events: &[Value]) {
     for (attempt, usd) in &billed {
         let account =
             accounts.get(attempt).unwrap_or_else(|| panic!("{attempt} was billed ${usd} and is not in the ledger"));
-        if account.ended && account.suspense.is_zero() {
+        if let Some(credit) = &account.credit {
+            // Credits paid: no money moved, and what was free is said to have saved its price.
+            assert_eq!((account.spent, account.reserved, account.suspense), Default::default(), "{attempt}");
+            let saved = if credit == "free" { *usd } else { Usd::ZERO };
+            assert_eq!(account.saved, saved, "{attempt}: the book says what {credit} credits were drawn for");
+        } else if account.ended && account.suspense.is_zero() {
             assert_eq!(account.spent, *usd, "{attempt}: the ledger and the book differ");
         } else {
             let held = account.reserved + account.suspense;

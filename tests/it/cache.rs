@@ -68,6 +68,7 @@ impl Inside {
             user: None,
             metadata: Default::default(),
             retry_unknown: false,
+            trim_prompt: None,
             explain: false,
             unknown: Default::default(),
         }

@@ -10,19 +10,24 @@
     reason = "a test that cannot go on has failed, what it prints is its report, and no paid work is its own"
 )]
 
+mod accounts;
 mod add_a_provider;
 mod async_jobs;
 mod books;
 mod budgets;
 mod cache;
 mod catalogue;
+mod classifier;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]
 mod cluster;
 mod conformance;
 mod crash;
 mod delivery;
+mod doctor;
+mod drift;
 mod engines;
+mod feedback;
 mod front_door;
 mod hostile;
 mod idempotency;
@@ -30,6 +35,7 @@ mod layers;
 mod limits;
 mod money;
 mod overload;
+mod prices;
 mod proxy;
 mod reconcile;
 mod replicas;

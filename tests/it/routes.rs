@@ -262,3 +262,44 @@ async fn faults_are_told() {
         assert!(err.contains(told), "{text}: {err}");
     }
 }
+
+/// Whom a route would ask, and why not the others, without asking anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_are_listed_and_shown() {
+    let world = World::with(&format!("[routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\n")).await;
+    let (code, out, err) = world.run(&["routes", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["sound", "draft", "hero", "premium", "standard", "thumbnail", "auto"]);
+    assert_eq!(listed[0]["candidates"], json!(["sandbox/standard", "sandbox/premium", "sandbox/draft"]));
+    let (code, out, _) = world.run(&["routes", "show", "sound"]);
+    assert!(code == 0 && out.contains("cheapest, of at least 50 points") && out.contains("rated 35 of 100"), "{out}");
+    let (code, _, err) = world.run(&["routes", "show", "sounds"]);
+    assert!(code == 1 && err.contains("did you mean sound?"), "{err}");
+    assert!(world.book().await.is_empty());
+}
+
+/// A cheap model that does badly on glass is taken off glass, and off nothing else; the explanation says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn people_take_a_model_off_a_category() {
+    let world = World::with(&format!("[routes.shop]\n{THREE}objective = 'cost'\nquality_floor = 30\n")).await;
+    let glass = |index: usize| {
+        let mut body = ask("shop", &format!("bottle {index}"));
+        body["category"] = json!("glass");
+        body
+    };
+    for index in 0..16 {
+        let made = world.generate(glass(index)).await.expect(200);
+        let model = made.header("x-mimeo-model").to_owned();
+        let image = made.body["mimeo"]["images"][0]["id"].as_str().expect("an id").to_owned();
+        let word = json!({ "image_id": image, "accepted": model != "draft" });
+        world.post("/v1/feedback", word).await.expect(200);
+    }
+    let made = world.generate(glass(99)).await.expect(200);
+    assert_eq!(made.header("x-mimeo-model"), "standard", "{}", explain(&made));
+    assert!(explain(&made).contains("opinions, and the route asks for 30"), "{}", explain(&made));
+    let mut food = ask("shop", "a soup");
+    food["category"] = json!("food");
+    assert_eq!(model(&world, food).await, "draft");
+}

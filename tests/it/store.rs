@@ -8,12 +8,15 @@
 mod attempts;
 mod bound;
 mod budgets;
+mod credits;
 mod entries;
+mod feedback;
 mod flights;
 mod jobs;
 mod ledger;
 mod migrations;
 mod outages;
+mod prices;
 mod purges;
 mod replies;
 mod stories;
@@ -192,6 +195,7 @@ fn subject() -> Subject {
         purpose: None,
         request: RequestId::random(),
         pictures: 1,
+        credit: None,
     }
 }
 
@@ -278,6 +282,8 @@ async fn picture(store: &Store, content: &str, attempt: Option<AttemptId>) -> Ne
         bytes: length,
         tenant: "acme".into(),
         attempt,
+        candidate: None,
+        category: None,
     }
 }
 

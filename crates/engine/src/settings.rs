@@ -1,15 +1,18 @@
 //! What an operator says of a provider's account: where it is, what it may do, what it may cost.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::Usd;
 use crate::secret::{SecretRef, TextRef};
+pub use plan::{Included, Plan};
 
 /// A provider account or server.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -32,10 +35,15 @@ pub struct Provider {
     pub limits: Limits,
     /// What this account pays, in place of the record's prices.
     pub prices: Option<Prices>,
+    /// The plan that this account is on, in place of what the record says that every account has. See docs/prices.md.
+    pub plan: Option<Plan>,
     /// Names of the models that are there, for servers whose models no record can know.
     pub models: Vec<String>,
     /// False takes the provider out without deleting its settings.
     pub enabled: Option<bool>,
+    /// Environments whose keys may spend on this account, such as `["staging", "dev"]`. Left empty, only keys without
+    /// an environment may; those also reach accounts that name `prod`.
+    pub environments: Vec<String>,
     /// The most that may be spent on this account. A route then goes on with its next candidate.
     pub budget: Budgets,
 }
@@ -102,7 +110,7 @@ pub struct Prices {
 }
 
 /// Time over which a budget counts. Periods begin at midnight UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Period {
     /// From each full hour.

@@ -12,16 +12,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::cache::Cache;
+use crate::classify::Classifier;
 use crate::clock::Clock;
-use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Secret, TextRef};
+use crate::config::{self, BlobPlace, Config, ConfigFault, Environment, Environments, Secret, TextRef, Webhook};
 use crate::duties::Duties;
 use crate::http::auth::KeyRing;
 use crate::http::{Edge, EdgeOptions, Load};
-use crate::ledger::{Budgets, Ledger};
+use crate::ledger::{Budgets, Credits, Ledger};
 use crate::media;
 use crate::pipeline::{Lifetimes, Parts, Pipeline};
+use crate::prices::{PriceBook, PriceFeed};
 use crate::providers::{Catalogue, RecordFault, Registry};
+use crate::quality::{Judge, Opinions};
 use crate::render::{RenderOptions, Renderer};
 use crate::route::Routes;
 use crate::shared::{Address, Settings, Shared};
@@ -34,6 +38,8 @@ pub struct Blueprint {
     pub config: Config,
     /// Who can make what.
     pub routes: Arc<Routes>,
+    /// How requests are read for what they are for.
+    pub classifier: Arc<Classifier>,
     /// Templates.
     pub renderer: Arc<Renderer>,
     /// Where the Redis is that replicas share, if they do.
@@ -44,8 +50,14 @@ pub struct Blueprint {
     pub storage_url: Option<Secret>,
     /// Where the bytes of pictures are.
     pub blobs: BlobPlace,
+    /// Who judges pictures, if anybody does.
+    pub judge: Option<Judge>,
     /// All providers that are known, whether they are there or not.
     pub catalogue: Catalogue,
+    /// Where alerts are sent, if they are.
+    pub webhook: Option<Webhook>,
+    /// Lists of prices that are looked at again and again.
+    pub feeds: Vec<PriceFeed>,
 }
 
 impl Blueprint {
@@ -95,19 +107,41 @@ impl Blueprint {
             faults.push(missing);
             None
         });
+        let judge = config.quality.judge.as_ref().map(|judge| Judge::new(judge, environment)).transpose();
+        let judge = judge.unwrap_or_else(|why| {
+            faults.push(fault(format!("quality: judge.{why}")));
+            None
+        });
+        let webhook = config.alerts.webhook(environment).unwrap_or_else(|message| {
+            faults.push(fault(format!("alerts: {message}")));
+            None
+        });
+        let mut feeds = Vec::new();
+        for feed in &config.prices.feeds {
+            match PriceFeed::new(feed.clone()) {
+                Ok(feed) => feeds.push(feed),
+                Err(message) => faults.push(fault(format!("prices: {message}"))),
+            }
+        }
         let blobs = config.blob_place(environment).map_err(|message| faults.push(fault(format!("blobs: {message}"))));
-        if let (Some(registry), Some(renderer), Ok(blobs)) = (registry, renderer, blobs) {
+        let classifier = Classifier::new(&config.classifier, environment)
+            .map_err(|wrong| faults.extend(wrong.iter().map(|message| classifier_fault(file, message))));
+        if let (Some(registry), Some(renderer), Ok(blobs), Ok(classifier)) = (registry, renderer, blobs, classifier) {
             match Routes::new(registry, &config.routes, Arc::clone(&renderer)) {
                 Ok(routes) if faults.is_empty() => {
                     return Ok(Blueprint {
                         config,
                         routes: Arc::new(routes),
+                        classifier: Arc::new(classifier),
                         renderer,
                         redis,
                         keys,
                         storage_url,
                         blobs,
+                        judge,
                         catalogue,
+                        webhook,
+                        feeds,
                     });
                 }
                 Ok(_) => {}
@@ -124,12 +158,33 @@ impl Blueprint {
 ///
 /// # Errors
 /// Every fault of that folder.
-fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+pub fn records(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
     let mut catalogue = Catalogue::embedded();
     if let Some(folder) = &config.catalogue.path {
         catalogue.add_folder(folder)?;
     }
     Ok(catalogue)
+}
+
+/// The same, with the configured prices laid over it.
+///
+/// # Errors
+/// Every fault of the folder, or of the first file of prices that has one.
+fn catalogue(config: &Config) -> Result<Catalogue, Vec<RecordFault>> {
+    let mut catalogue = records(config)?;
+    for path in &config.prices.files {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![RecordFault::file(&file, format!("cannot be read: {error}. prices.files names it"))]
+        })?;
+        catalogue.lay(&text, &file)?;
+    }
+    Ok(catalogue)
+}
+
+/// A fault of `[classifier]` in `file`.
+pub fn classifier_fault(file: &Path, message: &str) -> ConfigFault {
+    ConfigFault::file(file, format!("classifier: {message}"))
 }
 
 /// How long connections that are still open may take to end when all work is done.
@@ -163,9 +218,14 @@ pub struct App {
     pub pipeline: Arc<Pipeline>,
     /// Where everything lasts.
     pub store: Arc<Store>,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
     /// Settings.
     pub config: Config,
     keys: KeyRing,
+    alerts: Alerts,
+    catalogue: Arc<Catalogue>,
+    feeds: Vec<Arc<PriceFeed>>,
     shared: Shared,
     clock: Clock,
     paid_work: TaskTracker,
@@ -179,43 +239,75 @@ impl App {
     /// # Errors
     /// The data folder cannot be used.
     pub fn open(blueprint: Blueprint, clock: Clock) -> Result<App, StoreError> {
-        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, catalogue: _ } = blueprint;
+        let Blueprint { config, routes, renderer, redis, keys, storage_url, blobs, judge, catalogue, .. } = blueprint;
+        let Blueprint { webhook, feeds, classifier, .. } = blueprint;
         let store = Arc::new(Store::open(&config.storage, storage_url.as_ref(), &blobs, clock.clone())?);
         let shared = redis.map_or_else(Shared::alone, |address| Shared::connect(&address, &settings(&config.shared)));
         let memory = u64::from(config.storage.memory_mb) << 20;
         let cache = Arc::new(Cache::new(Arc::clone(&store), shared.clone(), memory, clock.clone()));
         let unknown_hold = Some(config.cache.unknown_hold_s).filter(|hold| *hold > 0).map(Duration::from_secs);
-        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold);
+        let ledger = Ledger::new(Arc::clone(&store), clock.clone(), Budgets::of(&config), unknown_hold)
+            .with_credits(Credits::of(&config));
         let paid_work = TaskTracker::new();
+        // Nobody waits for what these two write, but the process does before it ends.
+        let written = paid_work.clone();
+        let alerts = Alerts::new(Arc::clone(&store), clock.clone(), written.clone(), &config.alerts, webhook);
+        let prices = PriceBook::new(Arc::clone(&store), clock.clone(), alerts.clone(), written, config.prices.clone());
         let lifetimes = Lifetimes {
             pictures: Some(config.cache.ttl_s).filter(|ttl| *ttl > 0).map(Duration::from_secs),
             refusals: Duration::from_secs(config.cache.refusal_ttl_s),
             replies: Duration::from_secs(config.server.idempotency_s),
         };
+        let half_life = Duration::from_secs(u64::from(config.quality.half_life_days) * 24 * 3600);
+        let opinions = Opinions::new(Arc::clone(&store), clock.clone(), half_life);
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),
             shared: shared.clone(),
             cache,
             routes,
             ledger,
+            prices,
+            alerts: alerts.clone(),
             renderer,
             tracker: paid_work.clone(),
             clock: clock.clone(),
             lifetimes,
             requests: config.requests,
             public_url: config.server.public_url.clone(),
+            is_inspecting: config.quality.checks,
+            opinions: opinions.clone(),
+            judge,
+            environments: Environments::of(&config),
+            classifier,
         }));
         let (duties, stop) = (TaskTracker::new(), CancellationToken::new());
         crate::duties::keep_alive(Arc::clone(&store), shared.clone(), &duties, &stop);
-        Ok(App { pipeline, store, config, keys, shared, clock, paid_work, duties, stop })
+        let (catalogue, feeds) = (Arc::new(catalogue), feeds.into_iter().map(Arc::new).collect());
+        Ok(App {
+            pipeline,
+            opinions,
+            alerts,
+            catalogue,
+            feeds,
+            store,
+            config,
+            keys,
+            shared,
+            clock,
+            paid_work,
+            duties,
+            stop,
+        })
     }
 
-    /// Ends what dead processes left open, but for the jobs of theirs that are still made.
+    /// Ends what dead processes left open, but for the jobs of theirs that are still made, and learns what prices have
+    /// come to.
     ///
     /// # Errors
     /// The store fails.
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.store.check_blobs().await?;
+        self.pipeline.prices.load().await?;
         let (released, suspended) = self.store.recover(self.clock.now()).await?;
         if released + suspended > 0 {
             tracing::warn!(
@@ -240,9 +332,14 @@ impl App {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.pipeline.cache),
             pipeline: Arc::clone(&self.pipeline),
+            alerts: self.alerts.clone(),
+            catalogue: Arc::clone(&self.catalogue),
+            feeds: self.feeds.clone(),
             settings: self.config.cache.clone(),
             requests: self.config.requests,
+            routes: self.config.routes.clone(),
             clock: self.clock.clone(),
+            opinions: self.opinions.clone(),
         };
         duties.begin(&self.duties, &self.stop).await
     }

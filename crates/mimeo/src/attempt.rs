@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Millis};
-use crate::domain::{AttemptId, Call, Digest, Fault, Generated, Price, Progress};
+use crate::config::Environments;
+use crate::domain::{AttemptId, Call, Caller, Digest, Fault, Generated, Price, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::ledger::{Ledger, Reservation, subject};
@@ -48,6 +49,7 @@ pub struct Attempts {
     again: RetryBudgets,
     callbacks: Callbacks,
     in_hand: job::InHand,
+    environments: Arc<Environments>,
 }
 
 /// How often the end of an attempt is written again while the store cannot be reached.
@@ -66,6 +68,8 @@ pub struct Errand<'a> {
     pub call: &'a Call,
     /// The route, or the model that was asked for by its own name.
     pub route: &'a str,
+    /// The pot of credits that it is made out of; `None` is money.
+    pub pot: Option<&'a str>,
     /// What it is to answer.
     pub key: Digest,
     /// True if what it makes answers others as well, so that they wait for it and it for them.
@@ -89,6 +93,8 @@ pub enum Made {
     Landed,
     /// It was not, because the provider's account is spent.
     AccountSpent(Error),
+    /// It was not, because the caller may not spend on the provider's account.
+    Barred(Error),
     /// It was not, because too many wait for the limits of the provider's account already.
     TurnedAway(Fault),
 }
@@ -130,8 +136,8 @@ pub struct Attempt {
 
 impl Attempts {
     /// Attempts that are written to `store`, accounted for in `ledger`, and kept within the accounts' limits by
-    /// `shared`; `tracker` owns what must still be written when nobody waits for it, and providers are told to call
-    /// back at `callbacks`.
+    /// `shared`; `tracker` owns what must still be written when nobody waits for it, providers are told to call
+    /// back at `callbacks`, and `environments` says which keys may spend on which accounts.
     pub fn new(
         store: Arc<Store>,
         ledger: Ledger,
@@ -139,10 +145,12 @@ impl Attempts {
         clock: Clock,
         tracker: TaskTracker,
         callbacks: Callbacks,
+        environments: Environments,
     ) -> Self {
         let (rooms, in_hand) = (WaitingRooms::default(), job::InHand::default());
         let (health, again) = (Health::default(), RetryBudgets::default());
-        Attempts { store, ledger, clock, tracker, shared, rooms, health, again, callbacks, in_hand }
+        let environments = Arc::new(environments);
+        Attempts { store, ledger, clock, tracker, shared, rooms, health, again, callbacks, in_hand, environments }
     }
 
     /// Sends `job` to `provider`, which may cost `expected` at most, unless that is needless or not allowed.
@@ -159,7 +167,12 @@ impl Attempts {
     ) -> Result<Made> {
         let started = Instant::now();
         let id = job.attempt;
-        let subject = subject(errand.call, errand.route, &provider.name, &job.model.id, job.n);
+        // The one gate that every call passes, whichever way it came here.
+        if let Some(why) = self.barred(&errand.call.caller, provider) {
+            return Ok(Made::Barred(forbidden(&why)));
+        }
+        let credit = errand.pot.map(str::to_owned);
+        let subject = Subject { credit, ..subject(errand.call, errand.route, &provider.name, &job.model.id, job.n) };
         // Where the limiter lets it pass at once, the reservation and the intent are one commit.
         let passed = self.shared.try_pass(&provider.name, provider.limits, job.n).await;
         let room = self.rooms.of(&provider.name, provider.limits);
@@ -257,6 +270,11 @@ impl Attempts {
         Ok(Made::Attempt(Box::new(attempt)))
     }
 
+    /// Why `caller` may not spend on the account of `provider`; `None` if it may.
+    pub fn barred(&self, caller: &Caller, provider: &Provider) -> Option<String> {
+        self.environments.barred(&caller.key, &provider.name)
+    }
+
     /// Writes the pictures of an attempt, and then how it ended, what it cost and what answers from now on, in
     /// one transaction. If a store cannot be reached it goes on trying after this has returned, for as long as
     /// the process lives; until then the attempt counts as under way, and nobody pays for the same again.
@@ -348,6 +366,10 @@ impl Attempts {
             }
         });
     }
+}
+
+fn forbidden(why: &str) -> Error {
+    Error::new(Kind::Forbidden, format!("Nothing was sent: {why}.")).code("environment_forbidden")
 }
 
 fn given_up(id: AttemptId) -> Error {

@@ -1,21 +1,28 @@
 //! What a serving process does beside requests. Each duty is one function that does its work once, and
 //! one interval.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::{self, Alerts};
 use crate::cache::{Cache, Retention};
 use crate::clock::{Clock, Millis};
 use crate::config;
 use crate::pipeline::Pipeline;
+use crate::prices::PriceFeed;
+use crate::providers::Catalogue;
+use crate::quality::Opinions;
 use crate::shared::Shared;
 use crate::store::{PurgeFilter, Store, StoreError};
 
 /// How soon a purge by another process is noticed.
 const PURGES: Duration = Duration::from_millis(500);
+/// How soon feedback that another process was given is known here.
+const FEEDBACK: Duration = Duration::from_secs(5);
 /// How often expired pictures are removed from the disk.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often room is made, where what is stored is bounded.
@@ -29,6 +36,10 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 const DAY: Millis = 24 * 3_600_000;
 /// How often attempts of dead processes are looked for.
 const RECOVERY: Duration = Duration::from_secs(15);
+/// How soon a price that another process has learned is reckoned with.
+const PRICES: Duration = Duration::from_secs(2);
+/// How often models that are about to go are looked for, after the start.
+const RETIRING: Duration = Duration::from_secs(3600);
 
 /// What the duties work on.
 #[derive(Clone, Debug)]
@@ -39,12 +50,22 @@ pub struct Duties {
     pub cache: Arc<Cache>,
     /// Asks for the jobs of processes that are gone.
     pub pipeline: Arc<Pipeline>,
+    /// Sends what the operator is told.
+    pub alerts: Alerts,
+    /// What lists of prices are compared with.
+    pub catalogue: Arc<Catalogue>,
+    /// Lists of prices that are looked at.
+    pub feeds: Vec<Arc<PriceFeed>>,
     /// Settings.
     pub settings: config::Cache,
     /// Which stories of requests are kept.
     pub requests: config::Requests,
+    /// The routes as they are configured.
+    pub routes: BTreeMap<String, config::Route>,
     /// Time.
     pub clock: Clock,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
 }
 
 impl Duties {
@@ -54,6 +75,15 @@ impl Duties {
     /// The store fails.
     pub async fn begin(self, tasks: &TaskTracker, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut known = self.store.purge_epoch().await?;
+        self.opinions.refresh().await?;
+        let (opinions, stopped) = (self.opinions.clone(), stop.clone());
+        tasks.spawn(async move {
+            while pause(&stopped, FEEDBACK).await {
+                if let Err(error) = opinions.refresh().await {
+                    tracing::warn!(%error, "what other processes were told of pictures could not be read");
+                }
+            }
+        });
         let (duties, stopped) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, PURGES).await {
@@ -90,6 +120,7 @@ impl Duties {
                 }
             }
         });
+        self.clone().begin_prices(tasks, stop);
         let (duties, stopped) = (self, stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, RECOVERY).await {
@@ -103,6 +134,69 @@ impl Duties {
             }
         });
         Ok(())
+    }
+
+    /// Begins what has to do with prices, and what the operator is told.
+    fn begin_prices(self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (duties, stopped) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            while pause(&stopped, PRICES).await {
+                if let Err(error) = duties.pipeline.prices.catch_up().await {
+                    tracing::warn!(%error, "changed prices could not be looked for");
+                }
+            }
+        });
+        for feed in self.feeds.clone() {
+            let (duties, stopped) = (self.clone(), stop.clone());
+            tasks.spawn(async move {
+                loop {
+                    duties.look_at(&feed).await;
+                    if !pause(&stopped, feed.rest()).await {
+                        return;
+                    }
+                }
+            });
+        }
+        let (duties, stopped) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            loop {
+                let registry = duties.pipeline.routes.registry();
+                if let Err(error) = duties.pipeline.prices.announce(registry, &duties.routes).await {
+                    tracing::warn!(%error, "models that are about to go could not be announced");
+                }
+                if !pause(&stopped, RETIRING).await {
+                    return;
+                }
+            }
+        });
+        let (alerts, stopped) = (self.alerts, stop.clone());
+        tasks.spawn(async move {
+            loop {
+                if let Err(error) = alerts.deliver().await {
+                    tracing::warn!(%error, "alerts could not be sent");
+                }
+                let go_on = tokio::select! {
+                    go_on = pause(&stopped, alerts::REST) => go_on,
+                    () = alerts.waiting() => true,
+                };
+                if !go_on {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Looks at a list of prices.
+    async fn look_at(&self, feed: &PriceFeed) {
+        let registry = self.pipeline.routes.registry();
+        match self.pipeline.prices.refresh(feed, &self.catalogue, registry).await {
+            Ok(polled) => {
+                tracing::debug!(feed = feed.name(), matched = polled.matched, changed = polled.changed.len(), "prices");
+            }
+            Err(error) => {
+                tracing::warn!(feed = feed.name(), %error, "what a price feed says could not be written down");
+            }
+        }
     }
 
     /// Empties the memory if somebody has purged since `known`. Returns the new state of things.

@@ -201,7 +201,7 @@ impl Error {
 
     /// True if the same request may succeed for another caller: its own budget, deadline or change of mind is to blame.
     pub fn is_about_its_caller(&self) -> bool {
-        matches!(self.kind, Kind::OverBudget | Kind::Cancelled)
+        matches!(self.kind, Kind::OverBudget | Kind::Cancelled | Kind::Forbidden)
             || (self.kind == Kind::Throttled && self.param.as_deref() == Some("deadline_ms"))
     }
 

@@ -8,9 +8,13 @@
 //! | [`pipeline`] | **read this first**: one request, phase by phase |
 //! | [`cache`] | what a request is (its key), and whether its pictures are there |
 //! | [`flight`] | one generation for all who ask for the same picture at the same time |
+//! | [`classify`] | what a request is for, and how much of what a model can do it needs |
 //! | [`route`] | which candidates can make it, in which order, and why |
 //! | [`ledger`] | reserve, settle, release, suspend; budgets |
 //! | [`attempt`] | one paid call, with its state written before the first byte leaves |
+//! | [`quality`] | how good a candidate's pictures are, as far as anybody has said so |
+//! | [`prices`] | what holds now: changed prices, and what was learned from bills |
+//! | [`alerts`] | what the operator is told without asking |
 //! | [`providers`], [`pricing`] | the catalogue, the wire shapes, what a call costs |
 //! | [`render`] | pictures made here, from templates |
 //! | [`media`] | what bytes are: sniffed, bounded, checked |
@@ -28,9 +32,13 @@ pub mod cli;
 pub mod pipeline;
 pub mod cache;
 pub mod flight;
+pub mod classify;
 pub mod route;
 pub mod ledger;
 pub mod attempt;
+pub mod quality;
+pub mod prices;
+pub mod alerts;
 pub mod render;
 pub mod store;
 pub mod shared;

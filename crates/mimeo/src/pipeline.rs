@@ -7,7 +7,7 @@
 //! ④ route     who can make it, in which order         route
 //! ⑤ reserve   set the money aside                     ledger
 //! ⑥ attempt   intent, then the paid call              attempt
-//! ⑦ admit     are these bytes that picture?           media
+//! ⑦ admit     are these bytes that picture?           media, and how it looks: pipeline::inspect
 //! ⑧ store     blob, row, entry, settlement            store
 //! ⑨ answer    everybody on board gets it              domain::Answer
 //! ```
@@ -19,6 +19,9 @@
 
 mod again;
 mod copies;
+mod credits;
+mod feedback;
+mod inspect;
 mod kept;
 mod laps;
 mod make;
@@ -38,11 +41,13 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::attempt::{Attempts, Callbacks};
 pub use crate::cache::Stored;
 use crate::cache::{Cache, Found, Hand, Pool, key};
+use crate::classify::Classifier;
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Environments};
 use crate::domain::{
     Answer, CacheMode, Call, Delivered, Digest, ImageId, Price, Progress, RequestId, Source, Understood, Usage,
 };
@@ -50,13 +55,19 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::{Flights, Join, Lead, Seat};
 use crate::ledger::Ledger;
+use crate::media::inspect::Habits;
+use crate::prices::PriceBook;
+use crate::quality::{Judge, Opinions};
 use crate::render::Renderer;
 pub use crate::route::ModelListing;
 use crate::route::performance::Performance;
+use crate::route::trim::tokens_saved;
 use crate::route::{Plan, Routes, Sense};
 use crate::shared::{Hint, Shared};
+pub use crate::store::FeedbackKind;
 use crate::store::Store;
 pub use crate::store::{GroupBy, LedgerQuery, LedgerReport};
+pub use feedback::{Remark, Told, Topic};
 pub use kept::{Kept, State, Wish};
 use laps::Laps;
 use notes::{Notes, Telling};
@@ -79,10 +90,14 @@ struct Landed {
     pool: Vec<Delivered>,
     /// Pictures made now.
     made: Vec<Delivered>,
+    /// Pictures that were made, paid for, and are not given out, because they failed their checks.
+    failed: Vec<Delivered>,
     /// True if another process made them, and this one waited.
     is_joined: bool,
     /// What the caller should know all the same.
     warnings: Vec<String>,
+    /// What was found in the pictures that were made: for everybody who gets them.
+    findings: Vec<String>,
     /// Milliseconds per phase of the call that took longest.
     laps: Vec<(&'static str, f64)>,
 }
@@ -101,7 +116,15 @@ enum Making {
 impl Landed {
     /// Pictures that were there.
     fn of(pool: Vec<Delivered>) -> Landed {
-        Landed { pool, made: Vec::new(), is_joined: false, warnings: Vec::new(), laps: Vec::new() }
+        Landed {
+            pool,
+            made: Vec::new(),
+            failed: Vec::new(),
+            is_joined: false,
+            warnings: Vec::new(),
+            findings: Vec::new(),
+            laps: Vec::new(),
+        }
     }
 }
 
@@ -117,12 +140,16 @@ pub struct Pipeline {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    alerts: Alerts,
     store: Arc<Store>,
     shared: Shared,
     renderer: Arc<Renderer>,
     attempts: Attempts,
     /// How candidates have done of late.
     performance: Performance,
+    classifier: Arc<Classifier>,
     callbacks: Callbacks,
     flights: Flights<Landing>,
     desks: kept::Desks,
@@ -130,6 +157,13 @@ pub struct Pipeline {
     clock: Clock,
     lifetimes: Lifetimes,
     stories: Stories,
+    /// Whether pictures that were paid for are looked at.
+    is_inspecting: bool,
+    /// What providers' pictures have in common that they should not.
+    habits: Habits,
+    /// What is believed of candidates.
+    opinions: Opinions,
+    judge: Option<Judge>,
     /// Cancelled when jobs are left to other processes.
     leaving: CancellationToken,
 }
@@ -158,6 +192,10 @@ pub struct Parts {
     pub routes: Arc<Routes>,
     /// The account.
     pub ledger: Ledger,
+    /// What everything costs now.
+    pub prices: PriceBook,
+    /// Tells the operator.
+    pub alerts: Alerts,
     /// Templates.
     pub renderer: Arc<Renderer>,
     /// Owns all paid work.
@@ -170,6 +208,16 @@ pub struct Parts {
     pub requests: config::Requests,
     /// The address under which providers may call back, if there is one.
     pub public_url: Option<String>,
+    /// Whether pictures that were paid for are looked at.
+    pub is_inspecting: bool,
+    /// What is believed of candidates.
+    pub opinions: Opinions,
+    /// Who judges pictures, if anybody does.
+    pub judge: Option<Judge>,
+    /// Which keys may spend on which accounts.
+    pub environments: Environments,
+    /// Reads requests for what they are for.
+    pub classifier: Arc<Classifier>,
 }
 
 /// One request with what is decided about it. Shared by the caller and the task that makes its pictures.
@@ -185,7 +233,8 @@ struct Order {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, shared, cache, routes, ledger, renderer, tracker, clock, lifetimes, requests, public_url } =
+        let Parts { store, shared, cache, routes, ledger, prices, alerts, renderer, tracker, clock, .. } = parts;
+        let Parts { lifetimes, requests, public_url, is_inspecting, opinions, judge, environments, classifier, .. } =
             parts;
         let callbacks = Callbacks::new(public_url, Arc::clone(&store));
         Pipeline {
@@ -196,21 +245,29 @@ impl Pipeline {
                 clock.clone(),
                 tracker.clone(),
                 callbacks.clone(),
+                environments,
             ),
             callbacks,
             performance: Performance::default(),
+            classifier,
             stories: Stories::new(Arc::clone(&store), tracker.clone(), requests),
             flights: Flights::default(),
             desks: kept::Desks::default(),
             cache,
             routes,
             ledger,
+            prices,
+            alerts,
             shared,
             store,
             renderer,
             tracker,
             clock,
             lifetimes,
+            is_inspecting,
+            habits: Habits::default(),
+            opinions,
+            judge,
             leaving: CancellationToken::new(),
         }
     }
@@ -257,7 +314,7 @@ impl Pipeline {
         notes: &Arc<Notes>,
     ) -> Result<Answer> {
         let mut laps = Laps::new();
-        let order = Arc::new(self.understand(call, notes)?); //                                 ①
+        let order = Arc::new(self.understand(call, notes).await?); //                           ①
         laps.lap("key");
         let mut joined = false;
         loop {
@@ -304,15 +361,22 @@ impl Pipeline {
             joined = true;
             let all: Vec<Delivered> = landed.pool.iter().chain(&landed.made).cloned().collect();
             if order.hand.lacking(all.len()) == 0 {
-                return Ok(self.answer(&order, Source::Join, &Landed::of(all), laps));
+                let landed = Landed { findings: landed.findings.clone(), ..Landed::of(all) };
+                return Ok(self.answer(&order, Source::Join, &landed, laps));
             }
         }
     }
 
     /// ① What is asked for: the candidates that can serve it, the key, and which pictures of the key's
     /// pool are this caller's.
-    fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
-        let sense = Sense { purpose: call.purpose.clone(), category: call.category.clone() };
+    async fn understand(&self, call: Call, notes: &Arc<Notes>) -> Result<Order> {
+        let mut sense = Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None };
+        // Only where something depends on it: a picture to look at costs milliseconds, and an endpoint more.
+        if self.routes.reads(&call) {
+            let reading = self.classifier.read_with_endpoint(&call).await;
+            reading.lines().into_iter().for_each(|line| notes.read(line));
+            sense = Sense::of(reading);
+        }
         let plan = self.routes.plan(&call, sense)?;
         let alternatives = plan.alternatives();
         let key = key::key(&call.caller, alternatives.iter().map(|(identity, request)| (identity.as_str(), *request)));
@@ -397,7 +461,7 @@ impl Pipeline {
 
     /// ⑨ The answer, from the pool and what was made for it; what was not made is noted as saved.
     fn answer(&self, order: &Order, source: Source, landed: &Landed, laps: Laps) -> Answer {
-        let Landed { pool, made, warnings, .. } = landed;
+        let Landed { pool, made, failed, warnings, findings, .. } = landed;
         let call = &order.call;
         let pictures = order.hand.deal(pool, made);
         let is_new =
@@ -408,21 +472,27 @@ impl Pipeline {
             self.ledger.saved(call, &order.plan.route, layer.name(), &old);
             self.cache.used(order.key, &old);
         }
-        // Everything that was made for this request is its cost, also what its hand did not need.
-        let cost = total(made);
+        // Everything that was made for this request is its cost, also what its hand did not need or was not given out.
+        let cost = total(made.iter().chain(failed));
         let saved = old.iter().filter_map(|picture| picture.cost.known()).sum();
         let usage = pictures.iter().filter_map(|picture| picture.usage).reduce(Usage::plus);
         // A leader whose pictures were there after all, because another flight had just landed.
         let source = if source == Source::Miss && new.is_empty() { Source::Hit } else { source };
         let first = pictures.first();
         let request = order.plan.candidates.first().map(|candidate| &candidate.request);
+        let (provider, model) = first.map(|p| (p.provider.clone(), p.model.clone())).unwrap_or_default();
+        let prompt_sent = order.plan.prompt_sent(&call.request.prompt, &provider, &model).map(str::to_owned);
+        if let Some(sent) = &prompt_sent {
+            let saved = tokens_saved(&call.request.prompt, sent);
+            order.notes.read(format!("prompt: filler words were taken out, about {saved} tokens"));
+        }
         Answer {
             id: call.id,
             created_ms: pictures.iter().map(|picture| picture.created_ms).max().unwrap_or_else(|| self.clock.now()),
             usage,
             source,
-            provider: first.map(|picture| picture.provider.clone()).unwrap_or_default(),
-            model: first.map(|picture| picture.model.clone()).unwrap_or_default(),
+            provider,
+            model,
             simulated: pictures.iter().any(|picture| picture.simulated),
             cost,
             saved,
@@ -433,7 +503,8 @@ impl Pipeline {
                 output_format: request.output_format,
             }),
             target: order.plan.target(),
-            warnings: order.plan.warnings.iter().chain(warnings).cloned().collect(),
+            prompt_sent,
+            warnings: order.plan.warnings.iter().chain(warnings).chain(findings).cloned().collect(),
             explain: Vec::new(),
             story: None,
             timings: laps.done(),
@@ -461,7 +532,7 @@ impl Pipeline {
 
     /// What callers may name in `model`.
     pub fn models(&self) -> Vec<ModelListing> {
-        self.routes.models(self.clock.now())
+        self.routes.models(&self.prices)
     }
 
     /// Sums of the ledger.
@@ -545,8 +616,8 @@ fn called_off() -> Error {
     Error::new(Kind::Cancelled, "It was cancelled, and nothing was billed for it.")
 }
 
-fn total(pictures: &[Delivered]) -> Price {
-    pictures.iter().map(|picture| picture.cost).fold(Price::FREE, Price::plus)
+fn total<'a>(pictures: impl IntoIterator<Item = &'a Delivered>) -> Price {
+    pictures.into_iter().map(|picture| picture.cost).fold(Price::FREE, Price::plus)
 }
 
 fn too_late(deadline: Duration) -> Error {

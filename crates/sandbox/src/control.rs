@@ -1,4 +1,4 @@
-//! The controls of the simulation, under `/control`: the book, the counters, the jobs, the script of faults, the latency.
+//! The controls of the simulation, under `/control`: the book, the counters, the jobs, the script of faults, the latency, the prices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
         .route("/jobs", get(jobs))
         .route("/faults", get(faults).post(append).delete(clear))
         .route("/latency", post(latency))
+        .route("/prices", post(price))
         .route("/rate", get(rate::show).post(rate::set).delete(rate::clear))
 }
 
@@ -89,6 +90,19 @@ async fn latency(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<StatusCod
     let latency: Latency = read(&body)?;
     shop.set_latency(Duration::from_millis(latency.ms));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A new price of one picture of a `native` model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPrice {
+    model: String,
+    usd: Usd,
+}
+
+async fn price(State(shop): State<Arc<Shop>>, body: Bytes) -> Result<StatusCode, Problem> {
+    let NewPrice { model, usd } = read(&body)?;
+    if shop.tariff.set(&model, usd) { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::no_model(&model)) }
 }
 
 /// Reads a JSON body whatever its content type says: these routes are called from shells.

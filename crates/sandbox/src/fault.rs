@@ -78,6 +78,8 @@ pub enum Fault {
     Html,
     /// `html-picture`: billed; a well-formed answer whose "picture" is an HTML page.
     HtmlPicture,
+    /// `blank-picture`: billed; a picture of one colour.
+    BlankPicture,
     /// `garbage-json`: billed; HTTP 200, `application/json`, not JSON.
     GarbageJson,
     /// `fail-job`: the job is accepted and fails later; a 500 where there are no jobs. Not billed, unless a
@@ -104,6 +106,7 @@ impl Fault {
             Self::BillThenFailJob | Self::ForgetJob => true,
             Self::BillThenFail(_) | Self::BillThenHang | Self::BillThenReset | Self::BillThenStreamError => true,
             Self::Truncate | Self::TruncatePicture | Self::Html | Self::HtmlPicture | Self::GarbageJson => true,
+            Self::BlankPicture => true,
             Self::Fail(_) | Self::Hang | Self::Reset | Self::StreamError | Self::Redirect(_) => false,
             Self::Throttle(_) | Self::ThrottleDate(_) | Self::Quota | Self::Refuse(_) => false,
             Self::RefuseOk | Self::StreamRefuse | Self::FailJob => false,
@@ -142,6 +145,7 @@ impl fmt::Display for Fault {
             Self::TruncatePicture => f.write_str("truncate-picture"),
             Self::Html => f.write_str("html"),
             Self::HtmlPicture => f.write_str("html-picture"),
+            Self::BlankPicture => f.write_str("blank-picture"),
             Self::GarbageJson => f.write_str("garbage-json"),
             Self::ExpiredUrl => f.write_str("expired-url"),
             Self::Lag(fetches) => write!(f, "lag={fetches}"),
@@ -200,6 +204,7 @@ fn read(name: &str, value: Option<&str>) -> Option<Fault> {
         "truncate-picture" => plain(Fault::TruncatePicture),
         "html" => plain(Fault::Html),
         "html-picture" => plain(Fault::HtmlPicture),
+        "blank-picture" => plain(Fault::BlankPicture),
         "garbage-json" => plain(Fault::GarbageJson),
         "expired-url" => plain(Fault::ExpiredUrl),
         "lag" => value?.parse().ok().map(Fault::Lag),
@@ -326,6 +331,7 @@ mod tests {
                 Fault::TruncatePicture,
                 Fault::Html,
                 Fault::HtmlPicture,
+                Fault::BlankPicture,
                 Fault::GarbageJson,
             ]),
         ]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::compatible::size;
 use crate::fields::Fields;
 use crate::picture::{Format, Picture};
-use crate::price::{NATIVE, native};
+use crate::price::NATIVE;
 use crate::problem::Problem;
 use crate::sale::{Customary, Order, Reply, Sold, sell};
 use crate::shop::{Shop, attempt, bearer};
@@ -27,8 +27,9 @@ pub(crate) fn routes() -> Router<Arc<Shop>> {
     Router::new().route("/models", get(models)).route("/draw", post(draw))
 }
 
-async fn models() -> Json<Value> {
-    let models: Vec<Value> = NATIVE.iter().map(|(id, price)| json!({ "id": id, "usd_per_picture": price })).collect();
+async fn models(State(shop): State<Arc<Shop>>) -> Json<Value> {
+    let now = |id: &str| shop.tariff.native(id);
+    let models: Vec<Value> = NATIVE.iter().map(|(id, _)| json!({ "id": id, "usd_per_picture": now(id) })).collect();
     Json(json!({ "models": models }))
 }
 
@@ -37,7 +38,7 @@ async fn draw(State(shop): State<Arc<Shop>>, headers: HeaderMap, body: Bytes) ->
     let fields = Fields::from_json(&body)?;
     drop(body);
     let model = fields.text("model")?.unwrap_or("standard");
-    let usd = native(model).ok_or_else(|| Problem::no_model(model))?;
+    let usd = shop.tariff.native(model).ok_or_else(|| Problem::no_model(model))?;
     fields.only(&["model", "prompt", "width", "height", "seed", "steps", "n", "format", "inputs"])?;
     fields.integer("n", 1..=1)?;
     fields.integer("steps", 1..=1000)?;

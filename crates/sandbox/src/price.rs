@@ -2,10 +2,13 @@
 //!
 //! * `openai`: by tokens, with the vendor's published formula ([`Model::output_tokens`]) and rates per million tokens.
 //! * `compatible`: a flat price per picture, [`COMPATIBLE_DEFAULT`] unless the model's name ends in one ([`flat`]).
-//! * `native`: a fixed price per model ([`native`]).
+//! * `native`: a price per model ([`native`]), which can be changed while the sandbox runs ([`Tariff`]).
 //!
 //! The arithmetic is deliberately written here a second time, from the vendor's text and not from the gateway's code:
 //! an oracle that shared code with what it judges would share its mistakes.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +72,31 @@ pub const NATIVE: &[(&str, Usd)] = &[
     ("premium", Usd::from_pico(40_000_000_000)),
 ];
 
-/// Price of one picture of a `native` model, if the model exists.
+/// What one picture of each `native` model costs now.
+#[derive(Debug, Default)]
+pub struct Tariff(Mutex<BTreeMap<String, Usd>>);
+
+impl Tariff {
+    /// What one picture of `model` costs from now on. False if there is no such model.
+    pub fn set(&self, model: &str, usd: Usd) -> bool {
+        let exists = native(model).is_some();
+        if exists {
+            self.changed().insert(model.to_owned(), usd);
+        }
+        exists
+    }
+
+    /// Price of one picture of a `native` model now, if the model exists.
+    pub fn native(&self, model: &str) -> Option<Usd> {
+        self.changed().get(model).copied().or_else(|| native(model))
+    }
+
+    fn changed(&self) -> MutexGuard<'_, BTreeMap<String, Usd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Price of one picture of a `native` model at the start, if the model exists.
 pub fn native(model: &str) -> Option<Usd> {
     NATIVE.iter().find(|(name, _)| *name == model).map(|(_, price)| *price)
 }

@@ -202,6 +202,7 @@ pub(crate) async fn draw(shop: &Shop, order: &Order, plan: &Plan, invoice: u64) 
         edit: order.edit,
         transparent: order.transparent,
         format: order.format,
+        is_blank: plan.outcome == Some(Fault::BlankPicture),
         least_bytes: plan.bytes.unwrap_or(shop.picture_bytes),
     };
     if plan.outcome == Some(Fault::HtmlPicture) {
@@ -222,7 +223,7 @@ const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Bad gateway (simulated)<
 /// Whether a fault puts something else in the place of the provider's answer.
 fn replaces(fault: &Fault, order: &Order, voice: &impl Voice) -> bool {
     match fault {
-        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => false,
+        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture | Fault::BlankPicture => false,
         Fault::StreamError | Fault::BillThenStreamError => order.events == 0,
         Fault::StreamRefuse => order.events == 0 && !voice.renders_refusals(),
         Fault::Refuse(_) | Fault::RefuseOk => !voice.renders_refusals(),
@@ -264,7 +265,7 @@ pub(crate) async fn instead(fault: &Fault, voice: &impl Voice) -> Result<Respons
         Fault::ExpiredUrl | Fault::Lag(_) | Fault::OddStatus | Fault::PollFail(_) => {
             return Err(Problem::broken("a modifier is no outcome"));
         }
-        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture => {
+        Fault::Truncate | Fault::TruncatePicture | Fault::HtmlPicture | Fault::BlankPicture => {
             return Err(Problem::broken("the fault changes the answer and does not replace it"));
         }
     };

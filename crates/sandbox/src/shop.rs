@@ -14,6 +14,7 @@ use crate::Options;
 use crate::book::Book;
 use crate::files::Files;
 use crate::graph::Graphs;
+use crate::price::Tariff;
 use crate::rate::Rate;
 use crate::sale::nanoseconds;
 use crate::script::Script;
@@ -26,6 +27,7 @@ pub(crate) struct Shop {
     pub book: Arc<Book>,
     pub script: Script,
     pub rate: Rate,
+    pub tariff: Tariff,
     pub counters: Arc<Counters>,
     pub files: Files,
     pub jobs: Jobs,
@@ -55,6 +57,7 @@ impl Shop {
             book,
             script: Script::default(),
             rate: Rate::default(),
+            tariff: Tariff::default(),
             counters: Arc::default(),
             files: Files::default(),
             jobs: Jobs::default(),

@@ -36,6 +36,7 @@ async fn pays_in_one(url: Option<&Secret>) {
         purpose: None,
         request: RequestId::random(),
         pictures: 1,
+        credit: None,
     };
     let attempt = || NewAttempt {
         id: AttemptId::at(1),

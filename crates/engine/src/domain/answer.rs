@@ -87,6 +87,8 @@ pub struct Answer {
     /// What the pictures are to be brought to, where that is not what comes. The pictures here are the originals until
     /// they are.
     pub target: Option<Target>,
+    /// The prompt as it was sent, if filler words were taken out of it.
+    pub prompt_sent: Option<String>,
     /// What the caller should know although the request succeeded, such as a soft budget that is overrun.
     pub warnings: Vec<String>,
     /// Why this provider, as text lines; empty unless asked for.

@@ -82,8 +82,43 @@ pub struct Call {
     pub metadata: BTreeMap<String, String>,
     /// Pay again, although the same was sent before and nobody knows what came of it.
     pub retry_unknown: bool,
+    /// Take filler words out of the prompt where text is paid by the token; `None` leaves it to the route.
+    pub trim_prompt: Option<bool>,
     /// Tell in the answer how the route was chosen.
     pub explain: bool,
     /// Fields that are not part of the API; allowed only if the model's record passes them through.
     pub unknown: BTreeMap<String, Value>,
+}
+
+impl Call {
+    /// A call for one picture, with nothing special about it.
+    pub fn new(id: RequestId, caller: Caller, request: ImageRequest) -> Call {
+        Call {
+            id,
+            caller,
+            model: None,
+            request,
+            n: 1,
+            cache: CachePolicy::default(),
+            stream: None,
+            deadline: None,
+            max_spend: None,
+            purpose: None,
+            quality_tier: None,
+            category: None,
+            user: None,
+            metadata: BTreeMap::new(),
+            retry_unknown: false,
+            explain: false,
+            trim_prompt: None,
+            unknown: BTreeMap::new(),
+        }
+    }
+}
+
+impl Caller {
+    /// Whoever sits at this machine.
+    pub fn local() -> Caller {
+        Caller { tenant: "default".to_owned(), key: "local".to_owned(), pool: None }
+    }
 }

@@ -4,6 +4,8 @@
 
 pub mod answer;
 pub mod call;
+pub mod certainty;
+pub mod finding;
 pub mod id;
 pub mod money;
 pub mod outcome;
@@ -14,6 +16,8 @@ pub mod target;
 
 pub use answer::{Answer, Delivered, Source, Understood};
 pub use call::{CacheMode, CachePolicy, Call, Caller};
+pub use certainty::Certainty;
+pub use finding::{Check, Finding};
 pub use id::{AttemptId, Digest, ImageId, RequestId};
 pub use money::{Price, Usd};
 pub use outcome::{Allowance, Fault, FaultKind, Generated, Progress, RateNews, Usage};

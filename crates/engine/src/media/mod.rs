@@ -5,6 +5,7 @@
 //! Nothing is decoded for that: the walk costs a fraction of a millisecond per megabyte and a constant
 //! amount of memory, whatever the header claims.
 
+pub mod inspect;
 pub mod raster;
 mod structure;
 

@@ -36,8 +36,13 @@ pub fn check(url: &Url) -> Result<(), Blocked> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Blocked::Credentials);
     }
+    if leads_out(url) { Ok(()) } else { Err(Blocked::NotPublic) }
+}
+
+/// True if the host of `url` is, by its looks, one of the public internet: not of this machine or its network.
+pub fn leads_out(url: &Url) -> bool {
     // The URL parser has brought every spelling of an IPv4 address (octal, hexadecimal, one number) to this.
-    let public = match host(url) {
+    match host(url) {
         Some(Host::Address(address)) => is_public(address),
         Some(Host::Name(name)) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -47,8 +52,7 @@ pub fn check(url: &Url) -> Result<(), Blocked> {
                 && !name.ends_with(".internal")
         }
         None => false,
-    };
-    if public { Ok(()) } else { Err(Blocked::NotPublic) }
+    }
 }
 
 enum Host<'a> {

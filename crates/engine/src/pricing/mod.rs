@@ -3,60 +3,49 @@
 //! Prices are data in the provider records; the arithmetic is here, in integers only. Nothing here knows a
 //! provider, a model's capabilities or the wire: [`Wanted`] is all that a price depends on.
 
+pub mod compare;
+mod exact;
+pub mod sheet;
 mod tokens;
 mod units;
+mod versions;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use crate::domain::Certainty;
 use crate::domain::{Format, Generated, Price, Size, Usd};
 pub use tokens::{OutputTokens, TableRow, TokenRates, TokenStep, area_tokens};
 pub use units::{CreditRate, CreditRow, MegapixelRate, Round, SecondRate, StepRate, TileRate};
-
-/// How sure a price is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Certainty {
-    /// Read in the vendor's own text, or in two independent dated copies of it.
-    Verified,
-    /// One third party says so.
-    Reported,
-    /// From memory, or computed from something recalled.
-    Recalled,
-    /// Written by the operator into the configuration.
-    Configured,
-}
-
-impl Certainty {
-    /// The word used in tables and answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Certainty::Verified => "verified",
-            Certainty::Reported => "reported",
-            Certainty::Recalled => "recalled",
-            Certainty::Configured => "configured",
-        }
-    }
-}
+pub use versions::VolumeTier;
 
 /// The prices of one model, with where they come from.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prices {
     /// The day on which the source was read, `YYYY-MM-DD`.
     #[schemars(with = "Option<String>")]
     pub as_of: Option<Date>,
+    /// The first day, in UTC, on which they hold, `YYYY-MM-DD`. Left out: they have always held.
+    #[schemars(with = "Option<String>")]
+    pub from: Option<Date>,
     /// How sure they are.
     pub certainty: Certainty,
     /// Address of the page, or the words `configuration` or `simulated`.
     pub source: String,
+    /// What an asynchronous batch costs, in thousandths of these prices: 500 is half (1–1000). Left out: there is no
+    /// batch, or nobody says what it costs.
+    pub batch_permille: Option<u16>,
+    /// Discounts by volume, the smallest volume first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<VolumeTier>,
     /// The rates themselves.
     pub rates: Rates,
 }
 
 /// The unit that is billed.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// Per picture, by size and quality.
@@ -88,7 +77,7 @@ impl Rates {
 }
 
 /// A price per picture. Conditions that are left out hold always; where several rows hold, the dearest counts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageRate {
     /// US dollars per picture.
@@ -127,8 +116,11 @@ impl Prices {
     pub fn flat(usd: Usd) -> Prices {
         Prices {
             as_of: None,
+            from: None,
             certainty: Certainty::Configured,
             source: "configuration".to_owned(),
+            batch_permille: None,
+            tiers: Vec::new(),
             rates: Rates::Image(vec![ImageRate { usd, size: None, quality: None, max_pixels: None }]),
         }
     }
@@ -171,6 +163,11 @@ impl Prices {
         }
     }
 
+    /// True if a shorter prompt is a cheaper one.
+    pub fn counts_text(&self) -> bool {
+        matches!(&self.rates, Rates::Tokens(rates) if rates.text_input > Usd::ZERO)
+    }
+
     /// US dollars per unit of what an answer states that it cost, where that unit is a second or a credit.
     pub fn per_unit(&self) -> Option<Usd> {
         match &self.rates {
@@ -182,7 +179,7 @@ impl Prices {
 
     /// What is contradictory in these prices, if anything.
     pub fn fault(&self) -> Option<String> {
-        match &self.rates {
+        let rates = match &self.rates {
             Rates::Image(rows) if rows.is_empty() => Some("rates.image has no row; leave the prices out".to_owned()),
             Rates::Image(rows) => rows
                 .iter()
@@ -193,7 +190,8 @@ impl Prices {
             Rates::Step(rate) => rate.fault(),
             Rates::Second(rate) => rate.fault(),
             Rates::Credit(rate) => rate.fault(),
-        }
+        };
+        rates.or_else(|| self.discount_fault())
     }
 }
 

@@ -25,9 +25,10 @@ fn rates(base: &[(&str, u32)], factor: &[(&str, u32)]) -> TokenRates {
 }
 
 mod units;
+mod versions;
 
 fn prices(rates: TokenRates) -> Prices {
-    Prices { as_of: None, certainty: Certainty::Verified, source: String::new(), rates: Rates::Tokens(Box::new(rates)) }
+    Prices { rates: Rates::Tokens(Box::new(rates)), ..Prices::flat(Usd::ZERO) }
 }
 
 const BASE_2_5: &[(&str, u32)] = &[("low", 16), ("medium", 24), ("high", 48), ("xhigh", 64), ("max", 96)];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Format, Price, Size, Usage, Usd};
 
@@ -14,7 +14,7 @@ use super::Wanted;
 const FRAMING_TOKENS: u64 = 64;
 
 /// Prices per single token, and how many tokens a call takes.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRates {
     /// US dollars per token of text sent.
@@ -43,7 +43,7 @@ pub struct TokenRates {
 }
 
 /// How many output tokens one picture takes.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum OutputTokens {
     /// By the area formula, see [`area_tokens`].
@@ -61,7 +61,7 @@ pub enum OutputTokens {
 }
 
 /// Tokens of the pictures up to an area.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenStep {
     /// The largest area, in pixels.
@@ -71,7 +71,7 @@ pub struct TokenStep {
 }
 
 /// One row of a token table.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableRow {
     /// Size in pixels.

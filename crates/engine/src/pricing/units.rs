@@ -1,14 +1,14 @@
 //! Prices per megapixel, per step, per second and per credit.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ImageRate, Wanted, dearest};
 use crate::domain::request::Decimal;
 use crate::domain::{Price, Size, Usd};
 
 /// A price per megapixel of the picture, and perhaps of the pictures that are sent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MegapixelRate {
     /// US dollars per megapixel.
@@ -30,7 +30,7 @@ pub struct MegapixelRate {
 }
 
 /// What becomes of a part of a megapixel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Round {
     /// It counts as a whole one.
@@ -45,7 +45,7 @@ const fn binary_megapixel() -> u32 {
 }
 
 /// A price per sampling step.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepRate {
     /// US dollars per step.
@@ -58,7 +58,7 @@ pub struct StepRate {
 }
 
 /// A price per square piece of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TileRate {
     /// US dollars per tile.
@@ -68,7 +68,7 @@ pub struct TileRate {
 }
 
 /// A price per second of work.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecondRate {
     /// US dollars per second.
@@ -78,7 +78,7 @@ pub struct SecondRate {
 }
 
 /// A price in the provider's own credits.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreditRate {
     /// US dollars per credit.
@@ -89,11 +89,11 @@ pub struct CreditRate {
 }
 
 /// Credits per picture. Conditions are those of [`ImageRate`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreditRow {
     /// Credits per picture, as a decimal such as `"6.5"`.
-    #[serde(deserialize_with = "decimal")]
+    #[serde(deserialize_with = "decimal", serialize_with = "as_text")]
     #[schemars(with = "String")]
     pub credits: Decimal,
     /// Only for this size.
@@ -107,6 +107,10 @@ pub struct CreditRow {
 fn decimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a decimal such as \"6.5\"")))
+}
+
+fn as_text<S: Serializer>(credits: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(credits)
 }
 
 /// `usd · dividend / divisor`, rounded up to the next pico-dollar: a bound must not be too small.
@@ -216,8 +220,12 @@ impl SecondRate {
 impl CreditRate {
     /// What one picture costs.
     pub(super) fn price(&self, wanted: &Wanted<'_>) -> Price {
-        let rows: Vec<ImageRate> = self.image.iter().map(|row| row.in_dollars(self.usd)).collect();
-        dearest(&rows, wanted)
+        dearest(&self.rows(), wanted)
+    }
+
+    /// Its rows in dollars.
+    pub(super) fn rows(&self) -> Vec<ImageRate> {
+        self.image.iter().map(|row| row.in_dollars(self.usd)).collect()
     }
 
     pub(super) fn fault(&self) -> Option<String> {
@@ -228,7 +236,9 @@ impl CreditRate {
 
 impl CreditRow {
     fn in_dollars(&self, usd: Usd) -> ImageRate {
-        let pico = usd.pico().saturating_mul(self.credits.scaled()) / Usd::SCALE;
+        let whole = usd.pico().saturating_mul(self.credits.scaled());
+        // Rounded up, as everything that is reserved.
+        let pico = whole.div_euclid(Usd::SCALE) + i128::from(whole.rem_euclid(Usd::SCALE) > 0);
         ImageRate {
             usd: Usd::from_pico(pico),
             size: self.size,

@@ -90,6 +90,11 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Puts a changed record in the place of the one of its name. It is not checked.
+    pub(super) fn replace(&mut self, record: Record) {
+        self.records.insert(record.name.clone(), Arc::new(record));
+    }
+
     /// The record of that name.
     pub fn record(&self, name: &str) -> Option<&Arc<Record>> {
         self.records.get(name)

@@ -11,6 +11,7 @@ mod wiring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use layout::{At, Layout};
+pub(super) use model::price_faults;
 pub use report::RecordFault;
 
 use super::model::Model;
@@ -19,6 +20,7 @@ use super::record::{Record, Shape};
 use super::vars;
 use super::webhook::Verifier;
 use super::wiring::{Field, Wiring};
+use crate::settings::Plan;
 
 /// What was found so far.
 struct Faults<'t> {
@@ -144,6 +146,13 @@ fn the_record(record: &Record, faults: &mut Faults<'_>) {
         let message = format!("base_url = \"{url}\" must begin with https:// or http:// and not end with a slash");
         faults.add(&At::of("base_url"), message);
     }
+    if let Some(path) = record.probe_path.as_ref().filter(|path| !path.starts_with('/')) {
+        let message = format!("probe_path = \"{path}\" must begin with a slash: it is appended to base_url");
+        faults.add(&At::of("probe_path"), message);
+    }
+    if let Some(message) = vars::stranger(&record.vars, &[], record.probe_path.iter().map(String::as_str)) {
+        faults.add(&At::of("probe_path"), message);
+    }
     if let Some(url) = record.docs.as_ref().filter(|url| !is_web(url)) {
         faults.add(&At::of("docs"), format!("docs = \"{url}\" must be an address that begins with https://"));
     }
@@ -152,6 +161,9 @@ fn the_record(record: &Record, faults: &mut Faults<'_>) {
     }
     if let Some(message) = record.auth.fault(&record.vars) {
         faults.add(&At::default().named_in("auth", &message), message);
+    }
+    if let Some(message) = record.plan.as_ref().and_then(Plan::fault) {
+        faults.add(&At::default().named_in("plan", &message), message);
     }
     if let Some(message) = record.webhook.as_ref().and_then(|webhook| Verifier::of(webhook).err()) {
         faults.add(&At::default().named_in("webhook", &message), message);

@@ -312,7 +312,7 @@ fn seconds_in(text: &str) -> Option<Duration> {
 }
 
 /// An HTTP date in milliseconds since the Unix epoch.
-fn http_date(text: &str) -> Option<i64> {
+pub(super) fn http_date(text: &str) -> Option<i64> {
     let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(parsed.as_millisecond())
 }

@@ -15,11 +15,13 @@
 //! | `exchange` | the shape of most: one request, and the picture in its answer |
 //! | `poll` | the shape of those that answer with a job |
 //! | `comfy` | the shape of servers that execute a graph |
+//! | [`overrides`], [`quotes`] | prices that an operator lays over the catalogue; what a price sheet says of its models |
 //! | `pointer`, `answer` | places in JSON, and what an answer holds |
 //! | [`lift`], `sse` | reading answers of many megabytes in one pass |
 //! | `call`, `body` | one HTTP exchange: sent once, and watched |
 //! | [`auth`], [`vars`] | how a call proves whose it is; what the operator fills into addresses |
 //! | [`webhook`] | who calls back is the provider |
+//! | `probe` | is it there, and does it take the key, asked free of charge |
 //! | `fault` | what an error means for money |
 //! | `rate` | what an answer says, in passing, of the account's limits |
 //! | `download` | fetching pictures that come as addresses |
@@ -40,11 +42,14 @@ pub mod model;
 mod near;
 mod need;
 mod openai;
+pub mod overrides;
+mod probe;
 pub mod provider;
 mod rate;
 mod exchange;
 mod poll;
 mod pointer;
+pub mod quotes;
 pub mod record;
 pub mod registry;
 mod schema;
@@ -62,6 +67,7 @@ pub use fit::{Fitted, Misfit};
 pub use model::{Model, Status};
 pub use near::near;
 pub use need::Need;
+pub use probe::Probed;
 pub use provider::{Job, Provider, ResolvedModel};
 pub use record::{Record, RecordFault, Shape};
 pub use registry::{Candidate, NoSuchModel, Registry};

@@ -1,5 +1,6 @@
 //! What a model is, can do and costs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,10 @@ pub struct Model {
     pub rating: BTreeMap<String, u8>,
     /// What it costs. Left out: nobody knows.
     pub prices: Option<Prices>,
+    /// What it has been announced to cost later: each with the day `from` which it holds, in place of `prices` as a
+    /// whole.
+    #[serde(default)]
+    pub price_changes: Vec<Prices>,
     /// Typical time that one picture takes (median, warm), in seconds, by quality; `""` where there are none.
     #[serde(default)]
     pub p50_s: BTreeMap<String, u32>,
@@ -218,7 +223,12 @@ impl Model {
     ///
     /// What is left to the model (`size = auto`, `quality = auto`) counts as the dearest that it may choose.
     pub fn expected(&self, request: &ImageRequest, n: u32, partials: u8) -> Price {
-        match &self.prices {
+        self.expected_with(self.prices.as_ref(), request, n, partials)
+    }
+
+    /// As [`Model::expected`], at prices that are known better than those of the record; `None` if nobody knows any.
+    pub fn expected_with(&self, prices: Option<&Prices>, request: &ImageRequest, n: u32, partials: u8) -> Price {
+        match prices {
             Some(prices) => prices.expected(&self.wanted(request, &areas(request), n, partials)),
             None => Price::Unknown,
         }
@@ -226,11 +236,40 @@ impl Model {
 
     /// What a call did cost; see [`Prices::billed`] for what counts as evidence.
     pub fn billed(&self, request: &ImageRequest, n: u32, partials: u8, generated: &Generated) -> Price {
-        match (&self.prices, generated.billed) {
+        self.billed_with(self.prices.as_ref(), request, n, partials, generated)
+    }
+
+    /// As [`Model::billed`], at prices that are known better than those of the record; `None` if nobody knows any.
+    pub fn billed_with(
+        &self,
+        prices: Option<&Prices>,
+        request: &ImageRequest,
+        n: u32,
+        partials: u8,
+        generated: &Generated,
+    ) -> Price {
+        match (prices, generated.billed) {
             (Some(prices), _) => prices.billed(&self.wanted(request, &areas(request), n, partials), generated),
             (None, Some(usd)) => Price::Known(usd),
             (None, None) => Price::Unknown,
         }
+    }
+
+    /// True if a call at `prices` that gets all its pictures costs what [`Model::expected_with`] says, to the dot: see
+    /// [`Prices::is_exact`].
+    pub fn is_exact_with(&self, prices: &Prices, request: &ImageRequest) -> bool {
+        let mut wanted = self.wanted(request, &[], 1, 0);
+        // Where nobody says how many steps are taken, the most that may be are reckoned with.
+        if request.steps.is_none() && !self.defaults.contains_key("steps") {
+            wanted.steps = None;
+        }
+        prices.is_exact(&wanted)
+    }
+
+    /// What holds on `day` (UTC) after `pictures` of that calendar month: the last version that has begun, at the volume
+    /// tier that is reached. `None` if nobody knows.
+    pub fn prices_on(&self, day: Date, pictures: u64) -> Option<Cow<'_, Prices>> {
+        Prices::in_force(self.prices.iter().chain(&self.price_changes), day).map(|prices| prices.after(pictures))
     }
 
     /// The typical time for one picture, if known: of `quality`, else the longest of all.
@@ -263,8 +302,13 @@ impl Model {
 
     /// The steps of a request that does not name them; where nobody knows, the most that can be asked for.
     fn default_steps(&self) -> Option<u32> {
+        self.usual_steps().or(self.steps.map(|steps| steps.max))
+    }
+
+    /// The steps that it takes by itself, if that is known.
+    pub fn usual_steps(&self) -> Option<u32> {
         let default = self.defaults.get("steps").and_then(serde_json::Value::as_u64);
-        default.and_then(|steps| u32::try_from(steps).ok()).or(self.steps.map(|steps| steps.max))
+        default.and_then(|steps| u32::try_from(steps).ok())
     }
 
     fn wanted<'a>(&'a self, request: &'a ImageRequest, inputs: &'a [u64], n: u32, partials: u8) -> Wanted<'a> {

@@ -20,9 +20,9 @@ use super::webhook::{Delivery, Unverified, Verifier};
 use super::{comfy, exchange, openai, poll, vars};
 use crate::clock::Clock;
 use crate::domain::{AttemptId, Fault, FaultKind, Generated, ImageRequest, RateNews};
-use crate::net::Clients;
+use crate::net::{Clients, guard};
 use crate::secret::Secret;
-use crate::settings::Limits;
+use crate::settings::{Limits, Plan};
 
 /// A provider account or server that can be called.
 pub struct Provider {
@@ -34,6 +34,9 @@ pub struct Provider {
     pub region: Option<String>,
     /// Limits of the account, to be kept by whoever submits.
     pub limits: Limits,
+    /// What the account has beside the price per picture: the configured plan, else what the record says that every
+    /// account has free of charge.
+    pub plan: Option<Plan>,
     /// How long one call may take. Fetching a finished picture from an address comes on top.
     pub timeout: Duration,
     pub(super) models: Vec<Arc<Model>>,
@@ -170,6 +173,11 @@ impl Provider {
             Some(model) => self.serving(model, name),
             None => self.open_model(name),
         }
+    }
+
+    /// True if it runs on this machine or in its network.
+    pub fn is_near(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| !guard::leads_out(base))
     }
 
     /// The models that the record or the configuration names, those that are gone included.

@@ -18,6 +18,7 @@ pub use super::vars::Var;
 pub use super::webhook::Webhook;
 use super::wiring::{Billing, Cost, Errors, Field, JobRules, Place, ResultRules, UsageRules, Wire, Wiring};
 use crate::pricing::Certainty;
+use crate::settings::Plan;
 
 /// A parsed and checked provider record.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -27,6 +28,9 @@ pub struct Record {
     pub name: String,
     /// The provider's name as people write it.
     pub title: String,
+    /// What others call it: how it stands in price sheets.
+    #[serde(default)]
+    pub known_as: Vec<String>,
     /// The engine that speaks to it.
     pub shape: Shape,
     /// Where its API is described.
@@ -42,6 +46,9 @@ pub struct Record {
     pub simulated: bool,
     /// Base address without a slash at its end. Left out where only the operator can know it.
     pub base_url: Option<String>,
+    /// Path that a GET with the account's credentials may ask for free of charge, such as a list of models, to find out
+    /// whether they are taken (`mimeo doctor`). May hold the record's `{vars}`.
+    pub probe_path: Option<String>,
     /// What the operator fills into addresses, paths and headers, where they hold `{name}`.
     #[serde(default)]
     pub vars: BTreeMap<String, Var>,
@@ -87,6 +94,9 @@ pub struct Record {
     /// Limits of a new account, where they are published. What an operator says goes before.
     #[serde(default)]
     pub limits: AccountLimits,
+    /// What every account has free of charge, and what the smallest plan includes. The second counts only for an operator who
+    /// says that it was bought.
+    pub plan: Option<Plan>,
     /// How it calls back when a job has ended.
     pub webhook: Option<Webhook>,
     /// Where pictures may be fetched from, if it answers with addresses.

@@ -212,7 +212,13 @@ fn provider(
     if prices.as_ref().is_some_and(|prices| prices.fault().is_some()) {
         return Err("prices.usd_per_image is negative; write what a picture costs, or 0".to_owned());
     }
-    let priced = |model: &Model| Model { prices: prices.clone().or_else(|| model.prices.clone()), ..model.clone() };
+    if let Some(message) = settings.plan.as_ref().and_then(settings::Plan::fault) {
+        return Err(message);
+    }
+    let priced = |model: &Model| match &prices {
+        None => model.clone(),
+        Some(flat) => Model { prices: Some(flat.clone()), price_changes: Vec::new(), ..model.clone() },
+    };
     let mut models: Vec<Arc<Model>> = record.models.iter().map(|model| Arc::new(priced(model))).collect();
     let mut open = None;
     match (&record.default_model, record.open_models) {
@@ -251,6 +257,7 @@ fn provider(
         webhook: record.webhook.as_ref().map(Verifier::of).transpose()?,
         webhook_secret: record.webhook.as_ref().and_then(|webhook| webhook.secret(environment)),
         limits: limits_of(&record, &settings.limits),
+        plan: settings.plan.clone().or_else(|| record.plan.as_ref().and_then(settings::Plan::free_part)),
         timeout: Duration::from_secs(u64::from(settings.timeout_s.unwrap_or(record.timeout_s))),
         record,
         models,

@@ -1,5 +1,6 @@
 use super::*;
-use crate::domain::{ImageRequest, Operation, Price, Size};
+use crate::domain::{Generated, ImageRequest, Operation, Price, Size};
+use crate::pricing::VolumeTier;
 use crate::providers::Record;
 use crate::providers::Status;
 use crate::providers::catalogue::EMBEDDED;
@@ -81,6 +82,44 @@ fn the_configuration_overrides_the_record() {
     assert_eq!(model.expected(&request, 2, 0), Price::Known("0.0016".parse().unwrap()));
     let (provider, found) = registry.find("flux").unwrap();
     assert_eq!((provider.name.as_str(), found.id.as_str()), ("gpu", "flux"));
+}
+
+#[test]
+fn an_account_has_the_plan_that_was_bought_or_what_is_free() {
+    // What the smallest plan includes is known of this one, and that nobody said that it was bought.
+    let key = [("BANNERBEAR_API_KEY", "k")];
+    let of = |text: &str| build(text, &key).unwrap().provider("bannerbear").unwrap().plan.clone();
+    assert!(Catalogue::embedded().record("bannerbear").unwrap().plan.is_some());
+    assert_eq!(of(""), None);
+    let bought = of(
+        "[providers.bannerbear.plan]\nfee_usd = \"49\"\nincluded = [{ pictures = 9, per = \"month\", paid = true }]",
+    );
+    assert_eq!(bought.unwrap().included[0].pictures, Some(9));
+    let free = build("[providers.cloudflare]\nvars.account = \"a\"", &[("CLOUDFLARE_API_TOKEN", "k")]).unwrap();
+    assert_eq!(free.provider("cloudflare").unwrap().plan.as_ref().unwrap().included[0].usd, "0.11".parse().ok());
+    assert!(the_fault(build("[providers.bannerbear.plan]\nfee_usd = \"-1\"", &key)).contains("plan.fee_usd"));
+}
+
+#[test]
+fn a_model_costs_what_holds_on_the_day() {
+    let mut model = Catalogue::embedded().record("bfl").unwrap().models[0].clone();
+    let now = Prices {
+        tiers: vec![VolumeTier { after_pictures: 100, permille: 500 }],
+        ..Prices::flat("0.04".parse().unwrap())
+    };
+    let later = Prices { from: "2027-01-01".parse().ok(), ..Prices::flat("0.05".parse().unwrap()) };
+    (model.prices, model.price_changes) = (Some(now), vec![later]);
+    let request = ImageRequest::generate("x");
+    for (day, pictures, usd) in
+        [("2026-12-31", 0, "0.04"), ("2026-12-31", 100, "0.02"), ("2027-01-01", 0, "0.05"), ("2027-01-01", 100, "0.05")]
+    {
+        let prices = model.prices_on(day.parse().unwrap(), pictures).unwrap();
+        let expected = model.expected_with(Some(&prices), &request, 1, 0);
+        assert_eq!(expected, Price::Known(usd.parse().unwrap()), "{day} {pictures}");
+        let made = Generated { pictures: vec![bytes::Bytes::new()], usage: None, billed: None, revised_prompt: None };
+        assert_eq!(model.billed_with(Some(&prices), &request, 1, 0, &made), expected);
+    }
+    assert_eq!(model.expected_with(None, &request, 1, 0), Price::Unknown);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::Semaphore;
 
 use crate::domain::{Digest, Form, Picture};
-use crate::media::raster::{self, RasterError};
+use crate::media::raster::{self, Look, RasterError};
 
 /// Memory below which even those who ask at the same time would each make their own: 4 MiB.
 const LEAST: u64 = 4 << 20;
@@ -97,6 +97,20 @@ impl Copies {
             made
         });
         Ok(made.await.map_err(|lost| NoCopy::Lost(lost.to_string()))??)
+    }
+
+    /// Looks at `picture`, if a thread is free within `patience` and it can be decoded.
+    pub(super) async fn look(&self, picture: &Picture, patience: Duration) -> Result<Look, NoCopy> {
+        let free = Arc::clone(&self.threads).acquire_owned();
+        let thread = tokio::time::timeout(patience, free).await.map_err(|_| NoCopy::Busy)?;
+        let thread = thread.map_err(|closed| NoCopy::Lost(closed.to_string()))?;
+        let picture = picture.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = Look::at(&picture);
+            drop(thread);
+            looked
+        });
+        Ok(looked.await.map_err(|lost| NoCopy::Lost(lost.to_string()))??)
     }
 
     /// Forgets all of them.

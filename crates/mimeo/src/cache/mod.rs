@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Millis};
 use crate::domain::{Delivered, Digest, Form, ImageId, Picture};
 use crate::error::Result;
+use crate::media::raster::Look;
 use crate::shared::Shared;
 use crate::store::{BlobRead, Refusal, Store, StoredPicture};
 use copies::Copies;
@@ -123,6 +124,22 @@ impl Cache {
     /// It cannot be made, or not in time.
     pub async fn copy(&self, original: &Picture, form: Form, patience: Option<Duration>) -> Result<Picture, NoCopy> {
         self.copies.get(original, form, patience).await
+    }
+
+    /// What is seen of `picture`, in small, if a thread that decodes is free within `patience`.
+    ///
+    /// # Errors
+    /// It cannot be decoded, or not in time.
+    pub async fn look(&self, picture: &Picture, patience: Duration) -> Result<Look, NoCopy> {
+        self.copies.look(picture, patience).await
+    }
+
+    /// Lets stored pictures answer no key any more.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn unlist(&self, pictures: Vec<ImageId>) -> Result<()> {
+        Ok(self.store.unlist(pictures).await?)
     }
 
     /// Bounds what is stored, from now on.

@@ -21,7 +21,8 @@ pub(super) fn run(common: &Common, environment: &Environment) -> Outcome {
         blueprint.config.keys.len(),
         plural(blueprint.config.keys.len()),
     );
-    for warning in routes.warnings(crate::clock::Clock::System.now()) {
+    let lost = crate::config::environment_warnings(&blueprint.config);
+    for warning in routes.warnings(crate::clock::Clock::System.now()).into_iter().chain(lost) {
         out.push_str(&format!("warning: {warning}\n"));
     }
     print(&out)

@@ -81,23 +81,12 @@ fn call(arguments: &Arguments, id: crate::domain::RequestId) -> Call {
     request.output_format = extension.and_then(Format::from_name).filter(|format| CAN_BE_MADE.contains(format));
     let mode = if arguments.no_cache { crate::domain::CacheMode::NoCache } else { crate::domain::CacheMode::Default };
     Call {
-        id,
-        caller: Caller { tenant: "default".into(), key: "local".into(), pool: None },
         model: arguments.model.clone(),
-        request,
         n: arguments.n,
         cache: CachePolicy { mode, ..CachePolicy::default() },
-        stream: None,
-        deadline: None,
-        max_spend: None,
-        purpose: None,
-        quality_tier: None,
-        category: None,
-        user: None,
-        metadata: Default::default(),
         retry_unknown: arguments.retry_unknown,
         explain: arguments.explain,
-        unknown: Default::default(),
+        ..Call::new(id, Caller::local(), request)
     }
 }
 

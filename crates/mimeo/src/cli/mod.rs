@@ -2,17 +2,25 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 64 bad configuration or record.
 
+mod alerts;
 mod budgets;
 mod cache;
 mod check;
+mod classify;
+mod credits;
 mod demo;
+mod doctor;
+mod feedback;
 mod generate;
 mod keys;
 mod ledger;
+mod prices;
 mod providers;
+mod quality;
 mod reconcile;
 mod render;
 mod requests;
+mod routes;
 mod serve;
 mod table;
 
@@ -43,8 +51,12 @@ enum Command {
     Serve(serve::Arguments),
     /// Check configuration, catalogue and templates without opening anything
     Check(Common),
+    /// Look at keys, providers, clock, disk, engines and retiring models, and say what to do
+    Doctor(doctor::Arguments),
     /// Make one picture from a prompt
     Generate(generate::Arguments),
+    /// Show how a prompt is read: what it is for, what it shows, how many steps it needs
+    Classify(classify::Arguments),
     /// Draw a template
     Render(render::Arguments),
     /// What was spent, saved, and is in suspense
@@ -53,8 +65,20 @@ enum Command {
     Requests(requests::Arguments),
     /// Providers and their models
     Providers(providers::Arguments),
+    /// Routes, and whom they would ask
+    Routes(routes::Arguments),
+    /// What pictures cost, where that is known from, what has changed, and how right it was
+    Prices(prices::Arguments),
+    /// What the operator was told without asking
+    Alerts(alerts::Arguments),
     /// Budgets, and what is used of them
     Budgets(budgets::Arguments),
+    /// What people say of pictures
+    Feedback(feedback::Arguments),
+    /// How good the pictures of each candidate are believed to be
+    Quality(quality::Arguments),
+    /// Free and prepaid credits of accounts, and what is left of them
+    Credits(credits::Arguments),
     /// What is stored, and purging it
     Cache(cache::Arguments),
     /// Keys that callers authenticate with
@@ -167,12 +191,20 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Demo(arguments) => demo::run(arguments, environment).await,
         Command::Serve(arguments) => serve::run(arguments, environment).await,
         Command::Check(common) => check::run(&common, environment),
+        Command::Doctor(arguments) => doctor::run(arguments, environment).await,
         Command::Generate(arguments) => generate::run(arguments, environment).await,
+        Command::Classify(arguments) => classify::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Requests(arguments) => requests::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
+        Command::Routes(arguments) => routes::run(arguments, environment),
+        Command::Prices(arguments) => prices::run(arguments, environment).await,
+        Command::Alerts(arguments) => alerts::run(arguments, environment).await,
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,
+        Command::Feedback(arguments) => feedback::run(arguments, environment).await,
+        Command::Quality(arguments) => quality::run(arguments, environment).await,
+        Command::Credits(arguments) => credits::run(arguments, environment).await,
         Command::Cache(arguments) => cache::run(arguments, environment).await,
         Command::Keys(arguments) => keys::run(arguments),
         Command::Sandbox(arguments) if arguments.list => {

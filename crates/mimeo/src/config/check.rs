@@ -71,7 +71,11 @@ fn line_of_entry(text: &str, section: &str, name: Option<&str>) -> Option<usize>
         let is_one = |line: &str| heads.iter().any(|head| line.trim_start().starts_with(head.as_str()));
         text.lines().position(is_one).map(|at| at + 1)
     };
-    let Some(name) = name else { return line_of(&[format!("[{section}]")]) };
+    let Some(name) = name else {
+        // Nothing but tables below it, such as [[classifier.rules]].
+        return line_of(&[format!("[{section}]")])
+            .or_else(|| line_of(&[format!("[{section}."), format!("[[{section}.")]));
+    };
     let entries = ["", "\"", "'"].map(|quote| format!("{section}.{quote}{name}{quote}"));
     line_of(&entries.clone().map(|entry| format!("[{entry}]")))
         // Nothing but tables below it, such as [keys.web.budget] or [[keys.web.budget]].
@@ -123,6 +127,10 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     if !(10..=10_000).contains(&config.shared.patience_ms) {
         fault("shared", None, format!("patience_ms = {} is not between 10 and 10000", config.shared.patience_ms));
     }
+    config.prices.faults().into_iter().for_each(|message| fault("prices", None, message));
+    if config.alerts.repeat_s == 0 {
+        fault("alerts", None, "repeat_s must be at least 1: the same would be told at every request".into());
+    }
     for (name, provider) in &config.providers {
         if let Some(url) = &provider.base_url
             && !(url.starts_with("https://") || url.starts_with("http://"))
@@ -147,6 +155,9 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
         if name.contains('/') || name.is_empty() {
             fault("routes", Some(name), "a route's name must not be empty nor contain /".into());
         }
+    }
+    for (section, name, message) in super::environments::faults(config) {
+        fault(section, Some(&name), message);
     }
     for (name, key) in &config.keys {
         let hex = key.hash.strip_prefix("blake3:");
@@ -181,6 +192,10 @@ pub(super) fn check(config: &Config, path: &Path, text: &str) -> Vec<ConfigFault
     }
     if config.storage.lease_s.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
         fault("storage", None, "lease_s must be between 1 and 3600".into());
+    }
+    super::quality::check(&config.quality, |message| fault("quality", None, message));
+    for message in super::classifier::faults(&config.classifier) {
+        fault("classifier", None, message);
     }
     let mut seen = std::collections::BTreeMap::new();
     for (name, key) in &config.keys {

@@ -3,8 +3,14 @@
 //!
 //! Every key has a default and a doc comment; `docs/config.md` is generated from both.
 
+mod alerts;
 mod blobs;
 pub mod check;
+pub mod classifier;
+mod credits;
+mod environments;
+mod prices;
+mod quality;
 mod reference;
 mod requests;
 mod route;
@@ -16,10 +22,16 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use alerts::{Alerts, Webhook};
 pub use blobs::{BlobPlace, Bucket, Protocol};
 pub use check::ConfigFault;
+pub use classifier::{Background, Classifier};
+pub use credits::CreditUse;
+pub use environments::{Environments, warnings as environment_warnings};
 pub use mimeo_engine::secret::{self, Environment, Secret, SecretRef, TextRef};
-pub use mimeo_engine::settings::{Budget, Budgets, Limits, Period, Prices, Provider};
+pub use mimeo_engine::settings::{Budget, Budgets, Included, Limits, Period, Plan, Prices, Provider};
+pub use prices::{Feed, FeedFormat, PriceSources};
+pub use quality::{Judge, OnFail, Quality, RouteQuality};
 pub use reference::reference;
 pub use requests::Requests;
 pub use route::{Choice, Hours, Objective, Role, Route, RouteCache, Shadow, Weights};
@@ -42,8 +54,14 @@ pub struct Config {
     pub requests: Requests,
     /// The template renderer.
     pub render: Render,
+    /// Checks of pictures, and what is made of what people say of them.
+    pub quality: Quality,
     /// Provider records of your own.
     pub catalogue: CatalogueFolder,
+    /// Where prices come from beside the catalogue, and when a bill is not what it should be.
+    pub prices: PriceSources,
+    /// What the operator is told without asking.
+    pub alerts: Alerts,
     /// Providers, by a name of your choice. A provider whose key variable is set in the environment
     /// is there without any configuration.
     pub providers: BTreeMap<String, Provider>,
@@ -53,6 +71,8 @@ pub struct Config {
     pub keys: BTreeMap<String, Key>,
     /// Budgets of tenants, by the names that keys give them.
     pub tenants: BTreeMap<String, Tenant>,
+    /// How requests are read for what they are for and what they show.
+    pub classifier: Classifier,
 }
 
 /// Where the gateway listens and what it accepts.
@@ -273,6 +293,9 @@ pub struct Key {
     /// The most that this key may spend. Reserved before each call, never overrun.
     #[serde(default)]
     pub budget: Budgets,
+    /// The environment that it is for, such as `staging`: it then reaches only accounts that name it in
+    /// `environments`. Without one it reaches accounts that name none, or `prod`.
+    pub environment: Option<String>,
     /// True may see all tenants' ledger rows, and all budgets.
     #[serde(default)]
     pub admin: bool,

@@ -54,6 +54,10 @@ fn rows(out: &mut String, schema: &Value, target: &Value, prefix: &str) {
             Some(value) => format!("`{value}`"),
         };
         let _ = writeln!(out, "| `{prefix}{key}` | {} | {default} | {about} |", kind(schema, &inner));
+        // A list of tables: one more row per key of each.
+        if let Some(each) = inner.get("items").map(|items| resolve(schema, items)) {
+            rows(out, schema, &each, &format!("{prefix}{key}[]."));
+        }
     }
 }
 

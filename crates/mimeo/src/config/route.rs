@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Budgets;
+use super::{Budgets, CreditUse, RouteQuality};
 use crate::domain::Usd;
 
 /// A virtual model: candidates, and how one of them is chosen.
@@ -16,7 +16,7 @@ use crate::domain::Usd;
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// `provider/model` or `provider/model@quality`, or a table `{ model = "…", … }` that says more about it, see
-    /// below. The next one is tried when one is down, throttled or out of quota, and certainly has not billed.
+    /// docs/routes.md. The next one is tried when one is down, throttled or out of quota, and certainly has not billed.
     pub candidates: Vec<Choice>,
     /// In which order candidates are tried: as they are listed (`order`), the cheapest first (`cost`), the fastest
     /// (`latency`), the best (`quality`), or by what time and quality are worth (`{ weights = { usd_per_second =
@@ -49,8 +49,16 @@ pub struct Route {
     /// True lets a repeated request be paid again although it was sent before and nobody knows what came
     /// of that. A request may say so for itself with `retry_unknown`.
     pub retry_unknown: bool,
+    /// What is looked for in pictures that were paid for, and what becomes of those that fail.
+    pub quality: RouteQuality,
     /// The most that may be spent through this route.
     pub budget: Budgets,
+    /// What this route does with free and prepaid credits (`plan` of a provider): `first` uses them before money,
+    /// `only` uses nothing else, `ignore` pays as if there were none.
+    pub credits: CreditUse,
+    /// True takes filler words such as “please” and “a picture of” out of prompts where text is paid by the token.
+    /// Quoted text, names, numbers and negations stay. A request may say so for itself with `trim_prompt`.
+    pub trim_prompt: bool,
 }
 
 /// What is best.

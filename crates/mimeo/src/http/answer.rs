@@ -128,6 +128,9 @@ pub fn account(answer: &Answer, pictures: &[Delivered]) -> Value {
     if answer.simulated {
         account["simulated"] = Value::Bool(true);
     }
+    if let Some(prompt) = &answer.prompt_sent {
+        account["prompt_sent"] = json!(prompt);
+    }
     if !answer.explain.is_empty() {
         account["explain"] = json!(answer.explain);
     }
@@ -207,6 +210,7 @@ pub(super) mod tests {
             saved: Usd::ZERO,
             understood: Understood { quality: Some("low".into()), ..Understood::default() },
             target: None,
+            prompt_sent: None,
             warnings: Vec::new(),
             explain: vec!["first choice".into()],
             story: None,

@@ -2,7 +2,8 @@
 //! ([`answer`], [`stream`], [`kept`], [`media`]). What happens between is [`crate::pipeline`].
 //!
 //! One request passes through, in this order: [`serve`] (a connection; pictures in memory are answered
-//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`], [`budgets`], [`requests`]) → [`load`] →
+//! here) → `front` (name, key, panics, log) → [`images`] (or [`models`], [`ledger`], [`budgets`], [`requests`],
+//! [`feedback`]) → [`load`] →
 //! [`upload`] → [`wire`] → the pipeline → [`answer`] or [`stream`].
 
 pub mod answer;
@@ -11,6 +12,7 @@ mod budgets;
 mod caching;
 mod callbacks;
 pub mod failure;
+mod feedback;
 mod fields;
 mod images;
 mod inputs;
@@ -104,6 +106,7 @@ pub fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/ledger", get(ledger::report))
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/requests/{id}", get(requests::one))
+        .route("/v1/feedback", post(feedback::give))
         .route("/media/{id}", get(picture))
         .route("/media/{id}/{form}", get(copy))
         .route("/healthz", get(healthz))

@@ -132,6 +132,7 @@ fn posted(
         user: f.label("user", LABEL)?,
         metadata: metadata(f)?,
         retry_unknown: f.boolean("retry_unknown")?.unwrap_or(false),
+        trim_prompt: f.boolean("trim_prompt")?,
         explain: f.boolean("explain")?.unwrap_or(false),
         unknown: BTreeMap::new(),
     };

@@ -198,7 +198,7 @@ fn unpriced(limit: &BudgetLimit, subject: &Subject) -> String {
     )
 }
 
-const fn word(period: Period) -> &'static str {
+pub(super) const fn word(period: Period) -> &'static str {
     match period {
         Period::Hour => "hour",
         Period::Day => "day",
@@ -208,12 +208,12 @@ const fn word(period: Period) -> &'static str {
 }
 
 /// When the period around `now` began, in UTC.
-fn begin(period: Period, now: Millis) -> Millis {
+pub(super) fn begin(period: Period, now: Millis) -> Millis {
     bounds(period, now).map_or(Millis::MIN, |(begin, _)| begin)
 }
 
 /// When the period around `now` ends, in UTC; `None` is never.
-fn end(period: Period, now: Millis) -> Option<Millis> {
+pub(super) fn end(period: Period, now: Millis) -> Option<Millis> {
     bounds(period, now).map(|(_, end)| end)
 }
 

@@ -5,6 +5,7 @@
 //! this room and the store writes money.
 
 mod budgets;
+pub mod credits;
 pub mod reconcile;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budgets::{BudgetListing, Budgets};
+pub use credits::{Credits, Left, Marginal, marginal};
 
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::domain::{AttemptId, Call, Caller, Delivered, Price, RequestId, Usd};
@@ -28,6 +30,7 @@ pub struct Ledger {
     clock: Clock,
     budgets: Arc<Budgets>,
     unknown_hold: Option<Duration>,
+    credits: Arc<Credits>,
 }
 
 /// Whether there is money for an attempt, and reason to spend it.
@@ -52,7 +55,13 @@ impl Ledger {
     /// A ledger over `store`. An attempt whose outcome nobody knows keeps the same request from being paid
     /// again for `unknown_hold`; `None` is until it is resolved.
     pub fn new(store: Arc<Store>, clock: Clock, budgets: Budgets, unknown_hold: Option<Duration>) -> Self {
-        Ledger { store, clock, budgets: Arc::new(budgets), unknown_hold }
+        Ledger { store, clock, budgets: Arc::new(budgets), unknown_hold, credits: Arc::default() }
+    }
+
+    /// The same, with the free and prepaid credits of accounts.
+    #[must_use]
+    pub fn with_credits(self, credits: Credits) -> Self {
+        Ledger { credits: Arc::new(credits), ..self }
     }
 
     /// Since when an unknown outcome counts.
@@ -63,15 +72,20 @@ impl Ledger {
 
     /// Sets money aside for an attempt, durably. What it may cost at most must fit every budget that applies,
     /// together with everything that is spent, set aside or unknown already. `attempt.budgets` is filled in
-    /// here.
+    /// here. What a pot of credits pays for (`attempt.subject.credit`) must fit in that pot, and in no budget: it
+    /// spends no money.
     ///
     /// # Errors
     /// A budget does not allow it, its price is unknown and there is a budget in money, or the same was sent
     /// before and nobody knows what came of it.
     pub async fn reserve(&self, mut attempt: NewAttempt) -> Result<Reservation> {
         let now = self.clock.now();
+        if let Some(pot) = attempt.subject.credit.clone() {
+            return self.reserve_credit(attempt, &pot, now).await;
+        }
         let budgets = self.budgets.applicable(&attempt.subject, now);
         attempt.budgets = budgets.iter().map(|budget| budget.limit.clone()).collect();
+        attempt.budgets.extend(self.credits.gate(&attempt.subject.provider));
         let (subject, expected) = (attempt.subject.clone(), attempt.expected);
         Ok(match self.store.begin_attempt(attempt, now).await? {
             Reserved::Yes { term, warnings } => {
@@ -97,6 +111,20 @@ impl Ledger {
                 }
                 Reservation::AccountSpent(refusal)
             }
+        })
+    }
+
+    async fn reserve_credit(&self, mut attempt: NewAttempt, pot: &str, now: Millis) -> Result<Reservation> {
+        attempt.budgets = self.credits.limits(pot, now);
+        if attempt.budgets.is_empty() {
+            return Err(Error::internal("ledger", "credits that nobody has"));
+        }
+        Ok(match self.store.begin_attempt(attempt, now).await? {
+            Reserved::Yes { term, .. } => Reservation::Granted { term, warnings: Vec::new() },
+            Reserved::UnderWay => Reservation::UnderWay,
+            Reserved::Landed => Reservation::Landed,
+            Reserved::Unknown { attempt, request, at_ms } => return Err(still_unknown(attempt, request, at_ms)),
+            Reserved::Over { .. } => Reservation::AccountSpent(credits::spent(pot)),
         })
     }
 
@@ -203,6 +231,7 @@ pub fn subject(call: &Call, route: &str, provider: &str, model: &str, pictures: 
         purpose: call.purpose.clone(),
         request: call.id,
         pictures,
+        credit: None,
     }
 }
 

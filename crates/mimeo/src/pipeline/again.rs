@@ -23,11 +23,24 @@ const TRIES: u32 = 4;
 pub(super) type Askable<'a> = (&'a Candidate, Option<Probe>);
 
 impl Pipeline {
-    /// Those of `ranked` that are to be asked: all but those that are down, or all if every one is. Of the others it is
-    /// noted why.
+    /// Those of `ranked` that are to be asked: of those that the caller may spend on, all but those that are down, or all if
+    /// every one is. Of the others it is noted why.
     pub(super) fn askable<'a>(&self, order: &Order, ranked: Vec<&'a Candidate>) -> Vec<Askable<'a>> {
         let (mut askable, mut down) = (Vec::new(), Vec::new());
-        for candidate in ranked.iter().copied() {
+        let barred = |candidate: &Candidate| match &candidate.maker {
+            Maker::Provider(provider, _) => self.attempts.barred(&order.call.caller, provider),
+            Maker::Template => None,
+        };
+        let mut open = Vec::with_capacity(ranked.len());
+        for &candidate in &ranked {
+            match barred(candidate) {
+                Some(why) => order.notes.rests(&candidate.name, "environment", why),
+                None => open.push(candidate),
+            }
+        }
+        // Where none is left, each of them says so itself when it is asked.
+        let open = if open.is_empty() { ranked } else { open };
+        for &candidate in &open {
             let standing = match &candidate.maker {
                 Maker::Provider(provider, _) => self.attempts.standing(provider),
                 Maker::Template => Standing::Well,
@@ -41,7 +54,7 @@ impl Pipeline {
             }
         }
         if askable.is_empty() {
-            return ranked.into_iter().map(|candidate| (candidate, None)).collect();
+            return open.into_iter().map(|candidate| (candidate, None)).collect();
         }
         for (candidate, why) in down {
             order.notes.rests(&candidate.name, "down", why);

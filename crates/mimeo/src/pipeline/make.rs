@@ -5,18 +5,23 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::again::Askable;
+use super::inspect::{Seen, rejected};
 use super::papers::Papers;
 use super::purse::Purse;
+use super::rank::known_as;
 use super::resume::still_made;
 use super::{Landed, Landing, Laps, Making, Order, Pipeline, total};
+use crate::alerts::{Alert, AlertKind};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
 use crate::clock::Millis;
+use crate::config::OnFail;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress, Usd};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::failpoint;
 use crate::flight::Lead;
 use crate::media;
+use crate::prices::SettledCall;
 use crate::providers::{Job, Model, Provider};
 use crate::route::{Candidate, Maker};
 use crate::store::{AttemptState, BlobName, EntryWrite, Finish, NewPicture, Refusal, Settlement, StoredPicture};
@@ -31,17 +36,19 @@ pub(super) struct Account<'a> {
     pub(super) after: &'a [Askable<'a>],
     /// Since when these pictures are being made.
     pub(super) begun: Instant,
+    /// The pot of credits that pays; `None` is money.
+    pub(super) pot: Option<&'a str>,
 }
 
 /// How one paid call ended.
 pub(super) enum Called {
     /// With pictures.
-    Pictures(Vec<Delivered>),
+    Pictures(Seen),
     /// With a fault, and what the caller is told of it.
     Fault(Fault, Error),
     /// It was not made, because another process is making, or has made, the same picture.
     Needless(Making),
-    /// It was not made, because the provider's account is spent.
+    /// It was not made, because the provider's account is spent, or not for this caller.
     AccountSpent(Error),
 }
 
@@ -49,6 +56,10 @@ pub(super) enum Called {
 #[derive(Default)]
 struct Asked {
     pictures: Vec<Delivered>,
+    /// Those that failed a check, and are not wanted.
+    failed: Vec<Delivered>,
+    /// What was found in all of them.
+    findings: Vec<String>,
     /// The fault that matters most, if any call failed: whether others may be tried, and what is said.
     fault: Option<(bool, Error)>,
     needless: Option<Making>,
@@ -60,6 +71,9 @@ struct Progressing<'a> {
     purse: Purse,
     laps: Laps,
     warnings: Vec<String>,
+    /// Pictures that were paid for and failed a check, and what was found.
+    failed: Vec<Delivered>,
+    findings: Vec<String>,
     /// The last entry of the key that was seen when it was looked up.
     seen: i64,
 }
@@ -71,11 +85,23 @@ impl Pipeline {
         let begun = Instant::now();
         let ranked = self.rank(order, count)?;
         let askable = self.askable(order, ranked);
+        let turns = self.turns(order, &askable, count).await?;
         let purse = Purse::new(order.call.max_spend);
-        let mut so_far = Progressing { lead, purse, laps: Laps::new(), warnings: Vec::new(), seen: pool.last };
-        let mut last = None;
+        let mut so_far = Progressing {
+            lead,
+            purse,
+            laps: Laps::new(),
+            warnings: Vec::new(),
+            failed: Vec::new(),
+            findings: Vec::new(),
+            seen: pool.last,
+        };
+        let (mut last, mut failed) = (None, Vec::new());
         // ④
-        for (index, (candidate, _)) in askable.iter().enumerate() {
+        for turn in &turns {
+            let Some((candidate, _)) = askable.get(turn.place).filter(|_| !failed.contains(&turn.place)) else {
+                continue;
+            };
             let missing = count - made.len() as u32;
             let asked = match &candidate.maker {
                 Maker::Template => {
@@ -84,28 +110,47 @@ impl Pipeline {
                     Asked { pictures, ..Asked::default() }
                 }
                 Maker::Provider(provider, model) => {
-                    let after = askable.get(index + 1..).unwrap_or_default();
-                    let source = Account { candidate, provider, model, after, begun };
+                    let after = askable.get(turn.place + 1..).unwrap_or_default();
+                    let model = self.prices.priced(provider, model);
+                    let pot = turn.pot.as_deref();
+                    let source = Account { candidate, provider, model: &model, after, begun, pot };
                     if let Some(why) = self.rests(source, missing) {
                         order.notes.rests(&candidate.name, "throttled", why);
                         continue;
                     }
-                    self.ask(order, source, missing, &mut so_far).await?
+                    match self.ask(order, source, missing, &mut so_far).await {
+                        // What there is, with its faults, is better than nothing.
+                        Err(_) if !so_far.failed.is_empty() => break,
+                        asked => asked?,
+                    }
                 }
             };
             made.extend(asked.pictures);
-            if let Some(needless) = asked.needless {
-                return Ok(needless);
+            so_far.findings.extend(asked.findings);
+            let is_to_be_made_again = !asked.failed.is_empty() && order.plan.settings.quality.on_fail == OnFail::Next;
+            so_far.failed.extend(asked.failed);
+            match asked.needless {
+                Some(needless) if so_far.failed.is_empty() => return Ok(needless),
+                Some(_) => break,
+                None => {}
             }
             let Some((may_go_on, error)) = asked.fault else {
-                let Progressing { laps, warnings, .. } = so_far;
-                let (pool, laps) = (pool.pictures, laps.done());
-                return Ok(Making::Made(Landed { pool, made, is_joined: false, warnings, laps }));
+                if is_to_be_made_again {
+                    continue;
+                }
+                return so_far.land(order, count, pool, made);
             };
+            // Whom credits could not buy a picture from, because it is down, money cannot either.
+            if turn.pot.is_some() && error.kind != Kind::OverBudget {
+                failed.push(turn.place);
+            }
             last = Some(error);
             if !may_go_on {
                 break;
             }
+        }
+        if !so_far.failed.is_empty() {
+            return so_far.land(order, count, pool, made);
         }
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
     }
@@ -118,12 +163,14 @@ impl Pipeline {
         missing: u32,
         so_far: &mut Progressing<'_>,
     ) -> Result<Asked> {
-        let price = |n| account.model.expected(&account.candidate.request, n, order.partials());
+        let Account { candidate, provider, model, .. } = account;
+        let price = |n| self.prices.expected(provider, model, &candidate.request, n, order.partials());
         let batches = batches(missing, account.model.max_n, price);
         let mut calls = Vec::with_capacity(batches.len());
         for n in batches {
             let price = price(n);
-            so_far.purse.take(price)?; // the request's own limit, before any budget
+            // The request's own limit, before any budget. What credits pay for takes nothing from it.
+            so_far.purse.take(account.in_money(price))?;
             calls.push((n, price));
         }
         let (lead, seen) = (so_far.lead, so_far.seen);
@@ -139,6 +186,7 @@ impl Pipeline {
         };
         let mut asked = Asked::default();
         for (price, (result, took, warnings)) in results {
+            let price = account.in_money(price);
             if took.total() > so_far.laps.total() {
                 so_far.laps = took;
             }
@@ -148,9 +196,11 @@ impl Pipeline {
                 }
             }
             let fault = match result? {
-                Called::Pictures(pictures) => {
-                    so_far.purse.settle(price, total(&pictures));
-                    asked.pictures.extend(pictures);
+                Called::Pictures(seen) => {
+                    so_far.purse.settle(price, total(seen.good.iter().chain(&seen.failed)));
+                    asked.pictures.extend(seen.good);
+                    asked.failed.extend(seen.failed);
+                    asked.findings.extend(seen.findings);
                     continue;
                 }
                 Called::Needless(making) => {
@@ -164,7 +214,7 @@ impl Pipeline {
                 }
                 Called::Fault(fault, error) => {
                     match fault.billed {
-                        Some(billed) => so_far.purse.settle(price, billed),
+                        Some(billed) => so_far.purse.settle(price, account.in_money(billed)),
                         None if fault.kind.may_have_billed() => {}
                         None => so_far.purse.put_back(price),
                     }
@@ -216,6 +266,7 @@ impl Pipeline {
         let errand = Errand {
             call: &order.call,
             route: &order.plan.route,
+            pot: account.pot,
             key: order.key,
             joinable: order.is_joinable(),
             seen: order.is_joinable().then_some(seen),
@@ -237,7 +288,12 @@ impl Pipeline {
             }
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
-            Ok(Made::AccountSpent(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::Barred(error)) => Ok(Called::AccountSpent(error)),
+            Ok(Made::AccountSpent(error)) => {
+                let (subject, message) = (provider.name.clone(), error.message.clone());
+                self.alerts.raise(Alert { kind: AlertKind::AccountSpent, subject, message, at: self.clock.now() });
+                Ok(Called::AccountSpent(error))
+            }
             // Before anything was written: the next candidate may have room.
             Ok(Made::TurnedAway(full)) => {
                 let error = Error::from_fault(&full, &provider.name, job.attempt);
@@ -263,15 +319,23 @@ impl Pipeline {
         self.learn(order, account, n, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
-                let billed = model.billed(&candidate.request, n, order.partials(), &generated);
+                let request = &candidate.request;
+                let billed = self.prices.billed(provider, model, request, (n, order.partials()), &generated);
                 let admitted = admit(&generated).await; //                                     ⑦
                 laps.lap("admit");
                 failpoint!("attempt::after_admit");
                 match admitted {
                     Ok(pictures) => {
-                        let kept = self.keep(order, account, &attempt, pictures, &generated, billed).await; // ⑧
+                        let (bound, generated) = (attempt.expected, &generated);
+                        self.prices.settled(SettledCall { provider, model, request, n, bound, billed, generated });
+                        // Side by side: a look takes no longer than a disk, and what is paid is safe whatever is seen.
+                        let looking = self.findings(order, account, pictures.clone());
+                        let keeping = self.keep(order, account, &attempt, pictures, generated, billed); // ⑧
+                        let (findings, kept) = tokio::join!(looking, keeping);
+                        let seen = self.sort(order, account, kept, findings).await;
+                        self.have_judged(order, account, &seen.good);
                         laps.lap("store");
-                        return Ok(Called::Pictures(kept));
+                        return Ok(Called::Pictures(seen));
                     }
                     Err(mut fault) => {
                         // Tokens or a cost in the answer are a bill, whatever the pictures are.
@@ -304,13 +368,15 @@ impl Pipeline {
     ) -> Vec<Delivered> {
         let now = self.clock.now();
         let parts = pictures.len();
+        // What credits pay for costs nothing, and its next copy saves nothing.
+        let cost = if attempt.subject.credit.is_some() { Price::FREE } else { billed };
         let mut made: Vec<Delivered> = pictures
             .into_iter()
             .enumerate()
             .map(|(index, picture)| Delivered {
                 id: order.stores().then(ImageId::random),
                 picture,
-                cost: match billed {
+                cost: match cost {
                     Price::Known(usd) => Price::Known(usd.share(index, parts)),
                     Price::Unknown => Price::Unknown,
                 },
@@ -328,7 +394,8 @@ impl Pipeline {
             .map(|delivered| (BlobName::fresh(delivered.picture.digest), delivered))
             .collect();
         let mut finish = attempt.end(AttemptState::Done, Settlement::Settle(billed), &self.clock);
-        finish.pictures = named.iter().filter_map(|(name, d)| row(order, d, *name, Some(attempt))).collect();
+        finish.pictures =
+            named.iter().filter_map(|(name, d)| row(order, account.candidate, d, *name, Some(attempt))).collect();
         finish.entry = order.entry(account.candidate, now, self.lifetimes.pictures);
         let blobs = named.into_iter().map(|(name, delivered)| (name, delivered.picture.bytes.clone())).collect();
         failpoint!("store::before_blob");
@@ -395,6 +462,29 @@ impl Pipeline {
     }
 }
 
+impl Account<'_> {
+    /// What of a price is to be paid in money: nothing, if credits pay.
+    fn in_money(&self, price: Price) -> Price {
+        if self.pot.is_some() { Price::FREE } else { price }
+    }
+}
+
+impl Progressing<'_> {
+    /// What a generation came to, for `count` pictures that were lacking.
+    fn land(mut self, order: &Order, count: u32, pool: Pool, mut made: Vec<Delivered>) -> Result<Making> {
+        if order.plan.settings.quality.on_fail == OnFail::Next {
+            let lacking = (count as usize).saturating_sub(made.len()).min(self.failed.len());
+            made.extend(self.failed.drain(..lacking));
+        }
+        if made.is_empty() && !self.failed.is_empty() {
+            return Err(rejected(&self.failed, &self.findings));
+        }
+        let Progressing { laps, warnings, failed, findings, .. } = self;
+        let (pool, laps) = (pool.pictures, laps.done());
+        Ok(Making::Made(Landed { pool, made, failed, is_joined: false, warnings, findings, laps }))
+    }
+}
+
 impl Order {
     /// Unfinished pictures that are streamed per picture.
     pub(super) fn partials(&self) -> u8 {
@@ -428,6 +518,7 @@ impl Order {
 /// The row of a picture that is to be stored.
 pub(super) fn row(
     order: &Order,
+    candidate: &Candidate,
     delivered: &Delivered,
     name: BlobName,
     attempt: Option<&Attempt>,
@@ -452,6 +543,8 @@ pub(super) fn row(
         bytes: picture.bytes.len() as u64,
         tenant: order.call.caller.tenant.clone(),
         attempt: attempt.map(|attempt| attempt.id),
+        candidate: Some(known_as(candidate)),
+        category: order.plan.sense.category.clone(),
     })
 }
 

@@ -109,6 +109,14 @@ impl Notes {
         noted.story.cache_key = Some(key.to_string());
     }
 
+    /// Something that was found out about the request before it was made, in a clause.
+    pub(super) fn read(&self, line: String) {
+        let mut noted = self.noted();
+        if !noted.story.reading.contains(&line) {
+            noted.story.reading.push(line);
+        }
+    }
+
     /// ④ Who is asked in which order, and what was thought of each.
     pub(super) fn ranked(&self, plan: &Plan, considered: Vec<Considered>) {
         let mut noted = self.noted();
@@ -145,7 +153,11 @@ impl Notes {
         outcome: &Result<Called>,
     ) {
         let (word, text, billed) = match outcome {
-            Ok(Called::Pictures(pictures)) => ("made", format!("made {}", pictures.len()), total(pictures)),
+            Ok(Called::Pictures(seen)) => {
+                let made = format!("made {}", seen.good.len() + seen.failed.len());
+                let text = seen.findings.iter().fold(made, |text, finding| format!("{text}; {finding}"));
+                ("made", text, total(seen.good.iter().chain(&seen.failed)))
+            }
             Ok(Called::Fault(fault, _)) => {
                 let in_doubt = if fault.kind.may_have_billed() { Price::Unknown } else { Price::FREE };
                 (fault.kind.name(), fault.to_string(), fault.billed.unwrap_or(in_doubt))
@@ -159,7 +171,7 @@ impl Notes {
             Err(error) if attempt.is_some() => ("unfinished", error.message.clone(), Price::Unknown),
             Err(error) => (code(error), error.message.clone(), Price::FREE),
         };
-        let made = if let Ok(Called::Pictures(pictures)) = outcome { pictures.as_slice() } else { &[] };
+        let made = if let Ok(Called::Pictures(seen)) = outcome { seen.good.as_slice() } else { &[] };
         let tried = Tried {
             candidate: name.to_owned(),
             attempt,

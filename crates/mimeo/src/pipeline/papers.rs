@@ -11,7 +11,7 @@ use super::Order;
 use super::notes::Notes;
 use super::stories::Stories;
 use crate::cache::Cache;
-use crate::config::{Route, RouteCache};
+use crate::config::{CreditUse, Route, RouteCache, RouteQuality};
 use crate::domain::request::Decimal;
 use crate::domain::{
     CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
@@ -38,6 +38,9 @@ pub(super) struct Papers {
     partials: Option<u8>,
     /// How many pictures the request was for. What one call makes of that may be less.
     wanted: u32,
+    /// What the pictures show, if somebody said.
+    #[serde(default)]
+    category: Option<String>,
 }
 
 /// A fitted request as its price and its echo see it.
@@ -72,6 +75,7 @@ impl Papers {
             failover_on_refusal: order.plan.settings.failover_on_refusal,
             partials: order.call.stream,
             wanted: order.call.n,
+            category: order.plan.sense.category.clone(),
         }
     }
 
@@ -129,19 +133,24 @@ impl Papers {
             max_spend: None,
             purpose: subject.purpose.clone(),
             quality_tier: None,
-            category: None,
+            category: self.category,
             user: None,
             metadata: BTreeMap::new(),
             retry_unknown: false,
+            trim_prompt: None,
             explain: false,
             unknown: BTreeMap::new(),
         };
         let settings = Route {
             cache: RouteCache { ttl_s: self.route_ttl_s, ..RouteCache::default() },
+            // Whoever asked is gone: what fails is told of, and nothing more is paid.
+            quality: RouteQuality::default(),
             failover_on_refusal: self.failover_on_refusal,
+            credits: CreditUse::Ignore,
             ..Route::default()
         };
-        let plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
+        let mut plan = Plan::of(vec![candidate], subject.route.clone(), std::sync::Arc::new(settings));
+        plan.sense.category.clone_from(&call.category);
         let notes = std::sync::Arc::new(Notes::of(stories, &call, job.attempt.created_ms));
         Order { hand: cache.hand(job.key, 1, call.n), call, plan, key: job.key, notes }
     }

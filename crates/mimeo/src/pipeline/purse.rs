@@ -1,9 +1,9 @@
-//! What is left to spend of a request's own limit.
+//! A request's own limit, `max_spend_usd`, over all of its calls.
 
 use crate::domain::{Price, Usd};
 use crate::error::{Error, Kind, Result};
 
-/// A limit and what is spent of it.
+/// What is left to spend of a request's own limit.
 #[derive(Debug)]
 pub(super) struct Purse {
     limit: Option<Usd>,

@@ -56,7 +56,7 @@ impl Pipeline {
         let mut rows = Vec::new();
         for delivered in made.iter().filter(|delivered| delivered.id.is_some()) {
             let name = self.store.blobs.put(delivered.picture.digest, delivered.picture.bytes.clone()).await?;
-            rows.extend(row(order, delivered, name, None));
+            rows.extend(row(order, candidate, delivered, name, None));
         }
         if rows.is_empty() {
             return Ok(());

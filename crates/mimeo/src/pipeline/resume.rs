@@ -80,7 +80,8 @@ impl Pipeline {
             calling: started.elapsed(),
             job: Some(held),
         };
-        let account = Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now() };
+        let account =
+            Account { candidate, provider: &provider, model: &model, after: &[], begun: Instant::now(), pot: None };
         let mut laps = Laps::new();
         let called = self.conclude(&order, account, job.attempt.subject.pictures, attempt, &mut laps).await;
         order.notes.called(&candidate.name, started, Some(job.attempt.id), job.attempt.expected, &called);
@@ -88,8 +89,8 @@ impl Pipeline {
             self.shared.tell(Hint::Landed(job.key));
         }
         let outcome = match called {
-            Ok(Called::Pictures(made)) => {
-                let landed = Landed { made, ..Landed::of(Vec::new()) };
+            Ok(Called::Pictures(seen)) => {
+                let landed = Landed { made: seen.good, findings: seen.findings, ..Landed::of(Vec::new()) };
                 let source = if order.reads_cache() { Source::Miss } else { Source::Bypass };
                 Ok(self.answer(&order, source, &landed, laps))
             }
@@ -124,6 +125,7 @@ impl Pipeline {
         let known = provider.models().iter().find(|model| model.id == subject.model).cloned();
         let model = known.or_else(|| provider.model(&subject.model).map(|resolved| resolved.model));
         let model = model.ok_or_else(|| format!("{} has no model {} any more", subject.provider, subject.model))?;
+        let model = self.prices.priced(&provider, &model);
         Ok((provider, model, papers, held))
     }
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{AUTO, Routes, TEMPLATE, name_of};
-use crate::clock::Millis;
 use crate::domain::{ImageRequest, Operation, Price};
+use crate::prices::PriceBook;
 use crate::providers::model::{SizeRule, Sizes};
 use crate::providers::{Model, Provider, Record, Status};
 
@@ -24,8 +24,9 @@ pub struct ModelListing {
 }
 
 impl Routes {
-    /// Everything that callers may name: routes, models of the providers that are there, templates.
-    pub fn models(&self, _now: Millis) -> Vec<ModelListing> {
+    /// Everything that callers may name: routes, models of the providers that are there at what they cost by `prices`,
+    /// templates.
+    pub fn models(&self, prices: &PriceBook) -> Vec<ModelListing> {
         let routes = self.routes.iter().map(|(name, route)| ModelListing {
             id: name.clone(),
             owned_by: "route".to_owned(),
@@ -51,7 +52,7 @@ impl Routes {
                 owned_by: provider.name.clone(),
                 created: 0,
                 shutdown_date: shutdown_date(model),
-                details: describe(provider, model),
+                details: describe(provider, &prices.priced(provider, model)),
             })
         });
         let templates = self.renderer.templates().map(|template| ModelListing {

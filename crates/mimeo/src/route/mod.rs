@@ -10,13 +10,17 @@ pub mod choose;
 mod considered;
 pub mod listing;
 pub mod performance;
+pub mod rank;
 mod template;
+pub mod trim;
 mod virtuals;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::classify::{self, Reading};
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
@@ -54,6 +58,17 @@ pub struct Sense {
     pub purpose: Option<String>,
     /// What it shows.
     pub category: Option<String>,
+    /// What was read out of it, if anybody has read it.
+    pub reading: Option<Reading>,
+}
+
+impl Sense {
+    /// What a reading comes to.
+    pub fn of(reading: Reading) -> Sense {
+        let purpose = Some(reading.purpose.name().to_owned());
+        let category = Some(reading.category.clone()).filter(|category| category != classify::OTHER);
+        Sense { purpose, category, reading: Some(reading) }
+    }
 }
 
 /// Who makes the picture.
@@ -88,14 +103,6 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Its name for what is learned of it: with the quality that it is asked for.
-    pub fn known_as(&self) -> String {
-        match &self.request.quality {
-            Some(quality) => format!("{}/{}@{quality}", self.maker_name(), self.model_id()),
-            None => format!("{}/{}", self.maker_name(), self.model_id()),
-        }
-    }
-
     /// Where its pictures are made, if that is known.
     pub fn region(&self) -> Option<&str> {
         let of_account = || match &self.maker {
@@ -103,13 +110,6 @@ impl Candidate {
             Maker::Template => None,
         };
         self.choice.region.as_deref().or_else(of_account)
-    }
-
-    fn model_id(&self) -> &str {
-        match &self.maker {
-            Maker::Provider(_, model) => &model.id,
-            Maker::Template => &self.name,
-        }
     }
 
     /// The provider's name, for ledgers and answers.
@@ -216,6 +216,16 @@ impl Plan {
     pub fn target(&self) -> Option<Target> {
         self.candidates.iter().filter_map(|candidate| candidate.target).reduce(Target::and)
     }
+
+    /// The prompt as `provider`'s `model` gets it, if that is not what was `asked`.
+    pub fn prompt_sent(&self, asked: &str, provider: &str, model: &str) -> Option<&str> {
+        let is_it = |candidate: &&Candidate| match &candidate.maker {
+            Maker::Provider(known, its) => known.name == provider && its.id == model,
+            Maker::Template => false,
+        };
+        let prompt = self.candidates.iter().find(is_it)?.request.prompt.as_str();
+        (prompt != asked).then_some(prompt)
+    }
 }
 
 impl Routes {
@@ -259,6 +269,28 @@ impl Routes {
     /// The providers.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The candidates of all routes, each with its route's name.
+    pub fn candidates(&self) -> impl Iterator<Item = (&str, &providers::Candidate)> {
+        self.routes.iter().flat_map(|(name, route)| route.candidates.iter().map(move |(one, _)| (name.as_str(), one)))
+    }
+
+    /// True if it matters for `call` what it is for and what it shows.
+    pub fn reads(&self, call: &Call) -> bool {
+        if call.request.operation == Operation::Render {
+            return false;
+        }
+        match self.named(self.name_of(call)) {
+            Ok(Named::Auto | Named::Virtual(_)) => true,
+            Ok(Named::Route(route)) => {
+                let is_picky =
+                    |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
+                let settings = &route.settings;
+                settings.dynamic_steps || !settings.floors.is_empty() || route.candidates.iter().any(is_picky)
+            }
+            Ok(Named::Model(_)) | Err(_) => false,
+        }
     }
 
     /// What can make the picture of `call`, which is about `sense`.
@@ -349,7 +381,9 @@ impl Routes {
                 dropped.push((name, DropReason::Category(category.to_owned())));
                 continue;
             }
-            match fit(candidate, choice, call, tier) {
+            let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(candidate, call);
+            let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);
+            match fit(candidate, choice, call, tier, is_trimmed, reading) {
                 Ok(Fitted { request, target }) => candidates.push(Candidate {
                     target,
                     identity: identity(candidate),
@@ -418,6 +452,12 @@ impl Routes {
         let request = ImageRequest { operation: Operation::Generate, template, ..call.request.clone() };
         let model = call.model.clone().or_else(|| Some(wanted.id.clone()));
         Some(Call { model, request, ..call.clone() })
+    }
+
+    /// The names of all routes: those that are configured, then those that are there without being so.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        let built_in = self.virtuals.keys().copied().chain((!self.routes.contains_key(AUTO)).then_some(AUTO));
+        (self.routes.keys().map(String::as_str).collect(), built_in.collect())
     }
 
     /// What the operator should know although it is not wrong: models about to retire.
@@ -508,20 +548,39 @@ fn fit(
     choice: &config::Choice,
     call: &Call,
     tier: Option<&str>,
+    is_trimmed: bool,
+    reading: Option<&Reading>,
 ) -> Result<Fitted, Misfit> {
     let model: &ResolvedModel = &candidate.model;
-    let steps = choice.steps.filter(|_| call.request.steps.is_none());
-    let quality = candidate.quality.as_ref().filter(|_| call.request.quality.is_none() && call.quality_tier.is_none());
-    if steps.is_none() && quality.is_none() {
-        return model.fit(&call.request, &call.unknown, tier);
+    // All of them is what a model does by itself.
+    let saving = reading.filter(|reading| reading.steps.is_some() || classify::share(reading) < 1.0);
+    let needed = saving.zip(model.steps).map(|(reading, bounds)| classify::steps(reading, bounds, model.usual_steps()));
+    let steps = choice.steps.or(needed).filter(|_| call.request.steps.is_none());
+    let named = candidate.quality.as_deref().filter(|_| call.quality_tier.is_none());
+    let needed = reading.filter(|_| tier.is_none()).and_then(|reading| classify::quality(reading, &model.qualities));
+    let quality = named.or(needed).filter(|_| call.request.quality.is_none());
+    let mut request = Cow::Borrowed(&call.request);
+    if is_trimmed && let Cow::Owned(prompt) = trim::trim(&call.request.prompt) {
+        request.to_mut().prompt = prompt;
     }
-    let mut request = call.request.clone();
-    request.steps = steps.or(request.steps);
-    request.quality = quality.cloned().or(request.quality);
+    if steps.is_some() {
+        request.to_mut().steps = steps;
+    }
+    if let Some(quality) = quality {
+        request.to_mut().quality = Some(quality.to_owned());
+    }
     model.fit(&request, &call.unknown, tier.filter(|_| quality.is_none()))
 }
 
-fn name_of(choice: &providers::Candidate) -> String {
+/// True if a shorter prompt is a cheaper one. Instructions for an edit stay as they are: in “make me taller” no word
+/// is filler.
+fn pays_for_text(candidate: &providers::Candidate, call: &Call) -> bool {
+    let prices = candidate.model.prices.as_ref();
+    call.request.operation == Operation::Generate && prices.is_some_and(crate::pricing::Prices::counts_text)
+}
+
+/// A candidate as people name it: `provider/model` or `provider/model@quality`.
+pub fn name_of(choice: &providers::Candidate) -> String {
     let quality = choice.quality.as_ref().map(|quality| format!("@{quality}")).unwrap_or_default();
     format!("{}/{}{quality}", choice.provider.name, choice.model.id)
 }

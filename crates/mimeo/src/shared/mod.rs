@@ -13,6 +13,7 @@ mod news;
 mod pace;
 mod pictures;
 mod turnstile;
+mod visit;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use address::{Address, BadAddress};
 pub use news::{Hint, heard};
 pub use turnstile::Pass;
+pub use visit::Visit;
 
 use crate::config::Limits;
 use crate::domain::{Digest, RateNews};

@@ -420,8 +420,8 @@ fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Re
     }
     sql.execute(
         "INSERT INTO attempts (id, owner, state, request, tenant, api_key, provider, model, purpose, pictures,
-                               expected, created_ms, updated_ms, key, joinable, route)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14, ?15)",
+                               expected, created_ms, updated_ms, key, joinable, route, credit)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16)",
         &values![
             attempt.id,
             owner,
@@ -438,6 +438,7 @@ fn begin(sql: &mut dyn Sql, attempt: &NewAttempt, term: Term, now: Millis) -> Re
             attempt.key,
             attempt.joinable,
             &subject.route,
+            &subject.credit,
         ],
     )?;
     let reserved = attempt.expected.known().unwrap_or(Usd::ZERO);
@@ -502,7 +503,7 @@ const ORPHANS: &str = "a.state IN ('reserved', 'sending') \
 
 /// The columns of an [`OpenAttempt`].
 pub(super) const OPEN: &str = "a.id, a.state, a.request, a.tenant, a.api_key, a.provider, a.model, a.purpose, \
-                               a.pictures, a.expected, a.fault, a.created_ms, a.route";
+                               a.pictures, a.expected, a.fault, a.created_ms, a.route, a.credit";
 
 /// The attempts that `condition` (a constant of this file) names, oldest first.
 fn open_attempts(
@@ -534,6 +535,7 @@ pub(super) fn open_attempt(row: &Row) -> Result<OpenAttempt, SqlError> {
             purpose: row.maybe_text(7)?,
             pictures: row.small(8)?,
             route: row.text(12)?,
+            credit: row.maybe_text(13)?,
         },
         expected: row.price(9)?,
         fault: row.maybe_text(10)?,

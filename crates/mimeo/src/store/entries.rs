@@ -47,6 +47,10 @@ pub struct NewPicture {
     pub tenant: String,
     /// The attempt that paid for it.
     pub attempt: Option<AttemptId>,
+    /// Who made it, as people name it: `provider/model@quality`.
+    pub candidate: Option<String>,
+    /// What it shows, if somebody said.
+    pub category: Option<String>,
 }
 
 /// How pictures are to answer a key from now on.
@@ -426,8 +430,8 @@ pub(super) fn put_pictures(
         let usage = row.usage.and_then(|usage| serde_json::to_string(&usage).ok());
         sql.execute(
             "INSERT INTO pictures (id, tenant, blob, bytes, format, width, height, provider, model, simulated, cost,
-                                   usage, revised_prompt, attempt, created_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                                   usage, revised_prompt, attempt, created_ms, candidate, category)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             &values![
                 row.id.to_bytes(),
                 &new.tenant,
@@ -444,6 +448,8 @@ pub(super) fn put_pictures(
                 &row.revised_prompt,
                 new.attempt.map(AttemptId::to_bytes),
                 row.created_ms,
+                &new.candidate,
+                &new.category,
             ],
         )?;
         let Some(entry) = entry else { continue };

@@ -68,10 +68,10 @@ impl Store {
                     Ok(AcceptedJob {
                         attempt: open_attempt(row)?,
                         term: Term(0),
-                        key: row.digest(13)?,
-                        joinable: row.flag(14)?,
-                        ticket: row.maybe_text(15)?.unwrap_or_default(),
-                        papers: row.maybe_text(16)?.unwrap_or_default(),
+                        key: row.digest(14)?,
+                        joinable: row.flag(15)?,
+                        ticket: row.maybe_text(16)?.unwrap_or_default(),
+                        papers: row.maybe_text(17)?.unwrap_or_default(),
                     })
                 };
                 rows.iter().map(job).collect::<Result<Vec<_>, _>>()

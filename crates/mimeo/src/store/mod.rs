@@ -4,14 +4,18 @@
 //! method that writes returns after its commit. Every picture row, entry and sum is asked for with its
 //! tenant or with an unguessable id; there is no way to list across tenants but for the operator.
 
+mod about;
 mod address;
+mod alerts;
 mod attempts;
 mod blobs;
 mod entries;
+mod feedback;
 mod instance;
 mod jobs;
 mod money;
 mod postgres;
+mod prices;
 mod replies;
 mod report;
 mod requests;
@@ -22,13 +26,17 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use about::DatabaseFacts;
 pub use address::{BadDatabaseAddress, DatabaseAddress};
+pub use alerts::{AlertRow, NewAlert};
 pub use attempts::{AttemptState, Finish, Finished, NewAttempt, OpenAttempt, Reserved, Settlement, Term};
 pub use blobs::{BlobError, BlobName, BlobRead, Blobs, Listed};
 pub use entries::{EntryListing, EntryWrite, Lookup, NewPicture, PurgeFilter, Refusal, StoredPicture};
+pub use feedback::{Feedback, FeedbackKind, Heard, Subjected};
 use instance::Instance;
 pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
+pub use prices::{NewPriceChange, PriceChange, Settled};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 pub use requests::StoryQuery;

@@ -28,6 +28,8 @@ pub struct Subject {
     pub request: RequestId,
     /// How many pictures.
     pub pictures: u32,
+    /// The pot of credits that pays for it in place of money: `ACCOUNT/PERIOD/free/UNIT` or `ACCOUNT/PERIOD/prepaid/UNIT`.
+    pub credit: Option<String>,
 }
 
 /// Something that was not paid because of a layer of Mimeo.
@@ -54,6 +56,9 @@ pub enum Scope {
     Route,
     /// A provider's account.
     Provider,
+    /// A pot of free or prepaid credits. Whatever is paid on its account in money counts as drawn from it, too: a
+    /// provider lets its customers use up what is included before it bills.
+    Credit,
 }
 
 impl Scope {
@@ -64,6 +69,7 @@ impl Scope {
             Scope::Tenant => "tenant",
             Scope::Route => "route",
             Scope::Provider => "provider",
+            Scope::Credit => "credit",
         }
     }
 
@@ -77,7 +83,7 @@ impl Scope {
                     "SELECT sum(spent / 1000000) AS high, sum(spent % 1000000) AS low, sum(pictures) AS n ",
                     "FROM spending WHERE scope = ?1 AND name = ?2 AND hour >= ?3 UNION ALL ",
                     "SELECT sum(expected / 1000000), sum(expected % 1000000), sum(pictures) FROM attempts ",
-                    "WHERE state IN ('reserved', 'sending', 'accepted', 'unknown') AND ",
+                    "WHERE state IN ('reserved', 'sending', 'accepted', 'unknown') AND credit IS NULL AND ",
                     $column,
                     " = ?2) AS used"
                 )
@@ -88,6 +94,14 @@ impl Scope {
             Scope::Tenant => used!("tenant"),
             Scope::Route => used!("route"),
             Scope::Provider => used!("provider"),
+            Scope::Credit => {
+                "SELECT CAST(sum(high) AS BIGINT), CAST(sum(low) AS BIGINT), CAST(sum(n) AS BIGINT) FROM (
+                 SELECT sum(spent / 1000000) AS high, sum(spent % 1000000) AS low, sum(pictures) AS n FROM spending
+                 WHERE ((scope = ?1 AND name = ?2) OR (scope = 'provider' AND name = ?4)) AND hour >= ?3 UNION ALL
+                 SELECT sum(expected / 1000000), sum(expected % 1000000), sum(pictures) FROM attempts
+                 WHERE state IN ('reserved', 'sending', 'accepted', 'unknown') AND provider = ?4
+                   AND (credit IS NULL OR credit = ?2)) AS used"
+            }
         }
     }
 }
@@ -137,12 +151,18 @@ impl BudgetLimit {
 
     /// The lock under which what is used of it is read and added to.
     pub(super) fn lock(&self) -> i64 {
-        lock_name(self.scope.name(), self.name.as_bytes())
+        // All pots of an account share one, with whatever is paid on it in money.
+        let name = if self.scope == Scope::Credit { account_of(&self.name) } else { &self.name };
+        lock_name(self.scope.name(), name.as_bytes())
     }
 
     pub(super) fn used(&self, sql: &mut dyn Sql) -> Result<BudgetUse, SqlError> {
         let hour = self.since_ms.div_euclid(HOUR);
-        let sum = sql.first(self.scope.used(), &values![self.scope.name(), &self.name, hour])?;
+        let mut values = values![self.scope.name(), &self.name, hour].to_vec();
+        if self.scope == Scope::Credit {
+            values.extend(values![account_of(&self.name)]);
+        }
+        let sum = sql.first(self.scope.used(), &values)?;
         sum.map_or(Ok(BudgetUse::default()), |row| Ok(BudgetUse { usd: row.sum(0)?, pictures: row.count(2)? }))
     }
 }
@@ -164,8 +184,71 @@ impl Deltas {
     }
 }
 
+/// What a row about a call that credits pay for moves: no money, unless it was billed all the same. And how much
+/// it draws on its pot, if that is settled with it. What is taken out of suspense as not billed counts as drawn:
+/// whether it was made and covered, or never made, is not known, and a pot is never overrun.
+fn on_credit(kind: &str, deltas: Deltas) -> (Deltas, Option<Usd>) {
+    let none = Deltas::default();
+    match kind {
+        "settle" => (none, Some(deltas.spent)),
+        "resolve" if deltas.spent.is_zero() => (none, Some(-deltas.suspense)),
+        "resolve" => (Deltas { spent: deltas.spent, ..none }, None),
+        _ => (none, None),
+    }
+}
+
+/// The account of a pot. The name of an account has no slash in it.
+fn account_of(pot: &str) -> &str {
+    pot.split('/').next().unwrap_or_default()
+}
+
+/// True if a pot was bought, and is not free of charge.
+fn is_prepaid(pot: &str) -> bool {
+    pot.split('/').nth(2) == Some("prepaid")
+}
+
 /// Writes one row of the ledger, and adds what was spent to its hour.
+///
+/// What free credits pay for costs nothing, and what it would have cost is saved. What prepaid credits pay for costs
+/// nothing more, and nothing is saved by it: the plan's fee is paid in any case, and belongs to no request.
 pub(super) fn append(
+    sql: &mut dyn Sql,
+    kind: &'static str,
+    layer: Option<&'static str>,
+    subject: &Subject,
+    attempt: Option<AttemptId>,
+    deltas: Deltas,
+    at_ms: Millis,
+) -> Result<(), SqlError> {
+    if let Some(pot) = &subject.credit {
+        let (moved, drawn) = on_credit(kind, deltas);
+        let layer = if is_prepaid(pot) { "prepaid" } else { "free" };
+        insert(sql, kind, Some(layer), subject, attempt, moved, at_ms)?;
+        if let Some(drawn) = drawn {
+            if kind == "settle" && !is_prepaid(pot) {
+                insert(
+                    sql,
+                    "save",
+                    Some(layer),
+                    subject,
+                    attempt,
+                    Deltas { saved: drawn, ..Deltas::default() },
+                    at_ms,
+                )?;
+            }
+            sql.execute(
+                "INSERT INTO spending (scope, name, hour, spent, pictures) VALUES ('credit', ?1, ?2, ?3, ?4)
+                 ON CONFLICT (scope, name, hour)
+                 DO UPDATE SET spent = spending.spent + excluded.spent, pictures = spending.pictures + excluded.pictures",
+                &values![pot, at_ms.div_euclid(HOUR), amount(drawn)?, subject.pictures],
+            )?;
+        }
+        return Ok(());
+    }
+    insert(sql, kind, layer, subject, attempt, deltas, at_ms)
+}
+
+fn insert(
     sql: &mut dyn Sql,
     kind: &'static str,
     layer: Option<&'static str>,
@@ -253,7 +336,7 @@ impl Store {
                          UNION ALL SELECT 'key', api_key, at_ms / 3600000, -spent FROM ledger WHERE spent <> 0
                          UNION ALL SELECT 'tenant', tenant, at_ms / 3600000, -spent FROM ledger WHERE spent <> 0
                          UNION ALL SELECT 'provider', provider, at_ms / 3600000, -spent FROM ledger WHERE spent <> 0
-                       ) AS both_sides WHERE scope <> 'route' GROUP BY scope, name, hour HAVING sum(spent) <> 0
+                       ) AS both_sides WHERE scope NOT IN ('route', 'credit') GROUP BY scope, name, hour HAVING sum(spent) <> 0
                      ) AS wrong",
                     &[],
                 )?;

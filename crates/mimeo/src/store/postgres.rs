@@ -28,7 +28,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_foundation.sql"),
     include_str!("../../../../migrations/postgres/0002_retention.sql"),
     include_str!("../../../../migrations/postgres/0003_jobs.sql"),
+    include_str!("../../../../migrations/postgres/0004_credits.sql"),
+    include_str!("../../../../migrations/postgres/0005_feedback.sql"),
     include_str!("../../../../migrations/postgres/0006_requests.sql"),
+    include_str!("../../../../migrations/postgres/0007_prices.sql"),
 ];
 
 /// Connections of one process at most.

@@ -26,7 +26,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0002_replicas.sql"),
     include_str!("../../../../migrations/sqlite/0003_retention.sql"),
     include_str!("../../../../migrations/sqlite/0004_jobs.sql"),
+    include_str!("../../../../migrations/sqlite/0005_credits.sql"),
+    include_str!("../../../../migrations/sqlite/0006_feedback.sql"),
     include_str!("../../../../migrations/sqlite/0007_requests.sql"),
+    include_str!("../../../../migrations/sqlite/0008_prices.sql"),
 ];
 
 /// Writes that share a commit at most; more only wait for the next one.

@@ -112,6 +112,7 @@ impl Execution {
             edit: self.order.edit,
             transparent: false,
             format: Format::Jpeg { quality: 60 },
+            is_blank: false,
             least_bytes: 0,
         };
         let painted = picture::paint(look).await.ok()?;

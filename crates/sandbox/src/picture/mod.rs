@@ -31,6 +31,8 @@ pub(crate) struct Look {
     pub transparent: bool,
     /// The file format.
     pub format: Format,
+    /// Draw nothing on it.
+    pub is_blank: bool,
     /// Pad the file to at least so many bytes.
     pub least_bytes: usize,
 }
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     fn look(width: u32, height: u32, format: Format) -> Look {
-        Look { width, height, motif: 3, edit: false, transparent: false, format, least_bytes: 0 }
+        Look { width, height, motif: 3, edit: false, transparent: false, format, is_blank: false, least_bytes: 0 }
     }
 
     #[tokio::test]

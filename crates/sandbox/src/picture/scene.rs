@@ -6,6 +6,9 @@ use super::canvas::{Canvas, Rgb, mix};
 /// Number of different motifs: three kinds of landscape in eight palettes each.
 pub(super) const MOTIFS: u8 = 24;
 
+/// The one colour of a picture with nothing on it.
+const BLANK: Rgb = [127, 127, 127];
+
 struct Palette {
     zenith: Rgb,
     horizon: Rgb,
@@ -70,6 +73,10 @@ impl Dice {
 /// Paints a look.
 pub(super) fn paint(look: &Look) -> Canvas {
     let mut canvas = Canvas::new(look.width, look.height);
+    if look.is_blank {
+        canvas.gradient(BLANK, BLANK);
+        return canvas;
+    }
     let colors = &PALETTES[usize::from(look.motif) % PALETTES.len()];
     let mut dice = Dice(u64::from(look.motif) << 1 | u64::from(look.edit));
     if look.edit {

@@ -272,6 +272,23 @@ async fn modifiers_change_the_answer() {
 }
 
 #[tokio::test]
+async fn a_price_is_changed_while_it_runs() {
+    let sandbox = sandbox().await;
+    let draw = json!({ "model": "standard", "prompt": "a kite", "width": 64, "height": 64 });
+    let cost = async || post(&sandbox, "/native/v1/draw", &draw).await.headers["x-sandbox-cost-usd"].clone();
+    assert_eq!(cost().await, "0.01");
+    let new = |model: &str, usd: &str| json!({ "model": model, "usd": usd });
+    assert_eq!(post(&sandbox, "/control/prices", &new("standard", "0.015")).await.status, 204);
+    assert_eq!(cost().await, "0.015");
+    let models = get(&sandbox, "/native/v1/models").await.json();
+    assert_eq!(models["models"][1], json!({ "id": "standard", "usd_per_picture": "0.015" }));
+    assert_eq!(post(&sandbox, "/control/prices", &new("grand", "1")).await.status, 404);
+    let book = get(&sandbox, "/control/book").await.json();
+    assert_eq!((&book["lines"][0]["usd"], &book["lines"][1]["usd"]), (&json!("0.01"), &json!("0.015")));
+    sandbox.stop().await;
+}
+
+#[tokio::test]
 async fn the_script_and_the_latency_are_set_over_http() {
     let sandbox = sandbox().await;
     let script = json!({ "faults": [

@@ -9,8 +9,10 @@
 
 mod decode;
 mod encode;
+mod look;
 mod mask;
 mod orientation;
+mod sample;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +22,9 @@ use fast_image_resize::{PixelType, ResizeOptions, Resizer};
 
 use crate::domain::target::MOST_ENLARGED;
 use crate::domain::{Digest, Form, Format, Picture};
+pub use look::{Band, Look, SIDE};
 pub use mask::{Edited, from_grey, to_grey};
+pub use sample::{Sample, sample};
 
 /// The most pixels that are decoded: 40 megapixels, 160 MB.
 pub const MAX_PIXELS: u64 = 40_000_000;

@@ -258,3 +258,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sample_is_small_opaque_and_of_the_same_shape() {
+    for (width, height, longest, expected) in
+        [(96, 64, 24, (24, 16)), (64, 96, 24, (16, 24)), (10, 8, 24, (10, 8)), (900, 1, 30, (30, 1)), (5, 5, 0, (1, 1))]
+    {
+        for format in [Format::Png, Format::Jpeg, Format::Webp] {
+            let sample = sample(&picture(width, height, true, format), longest).unwrap();
+            assert_eq!((sample.width(), sample.height()), expected, "{format}");
+            assert_eq!(sample.pixels().len(), (expected.0 * expected.1) as usize);
+        }
+    }
+    // Its right half lets white through.
+    let seen = sample(&picture(96, 64, true, Format::Png), 24).unwrap();
+    assert_eq!(seen.pixels()[23], [255; 3]);
+    assert_ne!(seen.pixels()[0], [255; 3]);
+    let jpeg = seen.into_jpeg().unwrap();
+    let checked = examine(jpeg).unwrap();
+    assert_eq!((checked.format, checked.width, checked.height), (Format::Jpeg, 24, 16));
+    let broken = Picture { bytes: Bytes::from_static(b"nothing"), ..picture(8, 8, false, Format::Png) };
+    assert!(sample(&broken, 8).is_err());
+}

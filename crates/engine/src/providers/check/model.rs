@@ -3,7 +3,7 @@
 use super::Faults;
 use super::layout::At;
 use crate::domain::{Operation, Usd};
-use crate::pricing::{Certainty, OutputTokens, Rates};
+use crate::pricing::{Certainty, OutputTokens, Prices, Rates};
 use crate::providers::comfy;
 use crate::providers::model::{Model, Sizes, Status};
 use crate::providers::near::near;
@@ -172,6 +172,14 @@ impl Finding<'_, '_, '_> {
         for quality in model.p50_s.keys().filter(|quality| !quality.is_empty() && !knows(quality)) {
             self.add("p50_s", format!("p50_s: \"{quality}\" is none of its qualities"));
         }
+        for (quality, points) in &model.rating {
+            if !quality.is_empty() && !knows(quality) {
+                self.add("rating", format!("rating: \"{quality}\" is none of its qualities"));
+            }
+            if *points > 100 {
+                self.add("rating", format!("rating = {points}: quality is counted from 0 to 100"));
+            }
+        }
         let default = |field: &str| model.default_text(field);
         if let Some(quality) = default("quality").filter(|quality| !knows(quality)) {
             self.add("defaults.quality", format!("the default \"{quality}\" is none of its qualities"));
@@ -184,58 +192,86 @@ impl Finding<'_, '_, '_> {
         }
     }
 
+    /// Its prices, and what they are announced to be.
     fn prices(&mut self) {
-        let Some(prices) = &self.model.prices else { return };
-        if let Some(message) = prices.fault() {
-            let at = self.at.join(&At::of("prices")).named_in("rates", &message);
-            self.faults.add(&at, format!("model {}: prices.{message}", self.model.id));
+        let model = self.model;
+        if let Some(prices) = &model.prices {
+            self.version("prices", prices);
         }
-        if prices.certainty == Certainty::Configured {
-            let message =
-                "prices.certainty = \"configured\" is what operators say; it is verified, reported or recalled";
-            self.add("prices.certainty", message);
-        }
-        let own = &self.model.qualities;
-        let knows = |quality: &str| own.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
-        let mut strange: Vec<(String, String)> = Vec::new();
-        let mut named = |place: String, quality: Option<&String>| {
-            strange.extend(quality.filter(|quality| !knows(quality)).map(|quality| (place, quality.clone())));
-        };
-        match &prices.rates {
-            Rates::Image(rows) => {
-                for (index, row) in rows.iter().enumerate() {
-                    named(format!("image.{index}.quality"), row.quality.as_ref());
-                }
+        let mut before = model.prices.as_ref().and_then(|prices| prices.from);
+        for (index, prices) in model.price_changes.iter().enumerate() {
+            let place = format!("price_changes.{index}");
+            self.version(&place, prices);
+            if prices.from.is_none() {
+                self.add(&place, "a price change needs the day `from` which it holds");
+            } else if prices.from <= before {
+                self.add(&format!("{place}.from"), "each version of the prices begins after the one before it");
             }
-            Rates::Credit(rate) => {
-                for (index, row) in rate.image.iter().enumerate() {
-                    named(format!("credit.image.{index}.quality"), row.quality.as_ref());
-                }
-            }
-            Rates::Tokens(rates) => match &rates.output {
-                OutputTokens::Area { base, .. } => {
-                    base.keys().for_each(|quality| named(format!("tokens.output.area.base.{quality}"), Some(quality)));
-                }
-                OutputTokens::Pixels(_) => {}
-                OutputTokens::Table(rows) => {
-                    for (index, row) in rows.iter().enumerate() {
-                        named(format!("tokens.output.table.{index}.quality"), Some(&row.quality));
-                    }
-                }
-            },
-            Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
-        }
-        for (place, quality) in strange {
-            let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
-            self.add(&format!("prices.rates.{place}"), message);
-        }
-        for (place, usd, most, unit) in dear(&prices.rates) {
-            if usd > most {
-                let message = format!("${usd} for one {unit}? Prices are US dollars, and for one");
-                self.add(&format!("prices.rates.{place}"), message);
-            }
+            before = prices.from;
         }
     }
+
+    /// One version of the prices, which stands at `place`.
+    fn version(&mut self, place: &str, prices: &Prices) {
+        for (key, message) in price_faults(self.model, prices) {
+            let at = self.at.join(&At::of(&format!("{place}.{key}")));
+            self.faults.add(&at, format!("model {}: {}", self.model.id, message.replace("{}", place)));
+        }
+        if prices.certainty == Certainty::Configured {
+            let message = format!(
+                "{place}.certainty = \"configured\" is what operators say; it is verified, reported or recalled"
+            );
+            self.add(&format!("{place}.certainty"), message);
+        }
+    }
+}
+
+/// What is wrong with prices of that model, whoever states them: the key below the prices, and what to do. `{}` in a
+/// message stands for the place of the prices.
+pub(in crate::providers) fn price_faults(model: &Model, prices: &Prices) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    if let Some(message) = prices.fault() {
+        // The message begins with the key that is wrong.
+        let key = message.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).next();
+        faults.push((key.unwrap_or_default().to_owned(), format!("{{}}.{message}")));
+    }
+    let knows =
+        |quality: &str| model.qualities.iter().any(|known| known == quality || known == crate::providers::fit::ANY);
+    let mut named = |row: String, quality: Option<&String>| {
+        if let Some(quality) = quality.filter(|quality| !knows(quality)) {
+            let message = format!("a price is for the quality \"{quality}\", which is none of its qualities");
+            faults.push((format!("rates.{row}"), message));
+        }
+    };
+    match &prices.rates {
+        Rates::Image(rows) => {
+            for (index, row) in rows.iter().enumerate() {
+                named(format!("image.{index}.quality"), row.quality.as_ref());
+            }
+        }
+        Rates::Credit(rate) => {
+            for (index, row) in rate.image.iter().enumerate() {
+                named(format!("credit.image.{index}.quality"), row.quality.as_ref());
+            }
+        }
+        Rates::Tokens(rates) => match &rates.output {
+            OutputTokens::Area { base, .. } => {
+                base.keys().for_each(|quality| named(format!("tokens.output.area.base.{quality}"), Some(quality)));
+            }
+            OutputTokens::Pixels(_) => {}
+            OutputTokens::Table(rows) => {
+                for (index, row) in rows.iter().enumerate() {
+                    named(format!("tokens.output.table.{index}.quality"), Some(&row.quality));
+                }
+            }
+        },
+        Rates::Megapixel(_) | Rates::Step(_) | Rates::Second(_) => {}
+    }
+    let dear = dear(&prices.rates).into_iter().filter(|(_, usd, most, _)| usd > most);
+    faults.extend(dear.map(|(row, usd, _, unit)| {
+        (format!("rates.{row}"), format!("${usd} for one {unit}? Prices are US dollars, and for one"))
+    }));
+    faults
 }
 
 /// Each rate with its place, with more than anything of the kind costs, and with its unit. What is above that was written

@@ -41,7 +41,12 @@ impl RecordFault {
     }
 
     /// A fault of the bytes `span` of `text`.
-    pub(super) fn at(file: &str, text: &str, span: &Range<usize>, message: impl Into<String>) -> RecordFault {
+    pub(in crate::providers) fn at(
+        file: &str,
+        text: &str,
+        span: &Range<usize>,
+        message: impl Into<String>,
+    ) -> RecordFault {
         let before = text.get(..span.start).unwrap_or(text);
         let begin = before.rfind('\n').map_or(0, |end| end + 1);
         let line = text.get(begin..).unwrap_or_default().lines().next().unwrap_or_default();

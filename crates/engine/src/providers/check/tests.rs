@@ -182,3 +182,33 @@ fn a_dialect_is_blamed_for_what_it_changes() {
     let line = GOOD.lines().position(|line| line == "[dialects.old]").expect("there") + 1;
     assert_eq!(lines, [line + 1, line + 2], "{found:#?}");
 }
+
+#[test]
+fn versions_of_prices_follow_each_other() {
+    let change = |from: &str, more: &str| {
+        format!(
+            "rates = {{ image = [{{ usd = \"0.01\" }}] }}\n\n[[models.price_changes]]\n{from}\n{more}\ncertainty = \"reported\"\n\
+             source = \"x\"\nrates = {{ image = [{{ usd = \"0.02\" }}] }}\n"
+        )
+    };
+    let rates = "rates = { image = [{ usd = \"0.01\", quality = \"low\" }, { usd = \"0.04\", quality = \"high\" }] }";
+    assert_eq!(changed(rates, &change("from = \"2027-01-01\"", "")), []);
+    for (from, more, says) in [
+        ("", "", "needs the day `from`"),
+        ("from = \"2027-01-01\"", "batch_permille = 2000", "price_changes.0.batch_permille = 2000"),
+    ] {
+        let found = changed(rates, &change(from, more));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].message.contains(says), "{found:#?}");
+    }
+    let both = format!("from = \"2027-01-01\"\n{}", change("from = \"2027-01-01\"", ""));
+    assert!(changed(rates, &both)[0].message.contains("begins after the one before"));
+}
+
+#[test]
+fn a_plan_says_what_it_includes() {
+    let plan = "[plan]\nfee_usd = \"10\"\nincluded = [{ pictures = 5, usd = \"1\", per = \"month\" }]\n\n[vars]";
+    let found = changed("[vars]", plan);
+    assert!(found[0].message.contains("either pictures or usd"), "{found:#?}");
+    assert_eq!(found[0].line, Some(9), "{found:#?}");
+}

@@ -28,6 +28,7 @@ pub(super) fn fingerprint(call: &Call, form: &str) -> Digest {
         user,
         metadata,
         retry_unknown,
+        trim_prompt,
         explain,
         unknown,
     } = call;
@@ -55,6 +56,10 @@ pub(super) fn fingerprint(call: &Call, form: &str) -> Digest {
     hash.integer(metadata.len() as i128);
     for (name, value) in metadata {
         hash.text(name).text(value);
+    }
+    // Left out it hashes as before there was such a field: answers that were kept then are found.
+    if let Some(trim) = trim_prompt {
+        hash.text("trim_prompt").integer(i128::from(*trim));
     }
     hash.integer(i128::from(*retry_unknown)).integer(i128::from(*explain)).integer(unknown.len() as i128);
     for (name, value) in unknown {
@@ -97,6 +102,7 @@ pub(super) mod tests {
             user: None,
             metadata: Default::default(),
             retry_unknown: false,
+            trim_prompt: None,
             explain: false,
             unknown: Default::default(),
         }

@@ -111,6 +111,8 @@ impl Success {
             saved: self.saved,
             understood: self.understood,
             target: self.target,
+            // No prompt is written down with an answer.
+            prompt_sent: None,
             warnings: self.warnings,
             explain: self.explain,
             story: self.story,
@@ -164,6 +166,7 @@ mod tests {
                 output_format: Some(Format::Png),
             },
             target: Some(Target { size: Some((1200, 630)), format: Some(Format::Jpeg) }),
+            prompt_sent: None,
             warnings: vec!["soon".into()],
             explain: vec!["because".into()],
             story: None,

@@ -1,0 +1,2 @@
+-- As migrations/sqlite 0005.
+ALTER TABLE attempts ADD COLUMN credit TEXT;
