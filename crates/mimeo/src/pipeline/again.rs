@@ -34,7 +34,7 @@ impl Pipeline {
         let mut open = Vec::with_capacity(ranked.len());
         for &candidate in &ranked {
             match barred(candidate) {
-                Some(why) => order.notes.rests(&candidate.name, "environment", why),
+                Some(why) => order.notes.bars(&candidate.name, why),
                 None => open.push(candidate),
             }
         }

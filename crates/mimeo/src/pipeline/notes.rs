@@ -130,6 +130,11 @@ impl Notes {
         self.judge(name, Verdict::Resting, code, why);
     }
 
+    /// The candidate `name` is not for this caller.
+    pub(super) fn bars(&self, name: &str, why: String) {
+        self.judge(name, Verdict::Dropped, "environment", why);
+    }
+
     /// The candidate `name` was down, and this request finds out whether it is back.
     pub(super) fn probes(&self, name: &str) {
         self.judge(name, Verdict::Probe, "was_down", "it was down, and is asked whether it is back".to_owned());
