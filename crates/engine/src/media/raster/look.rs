@@ -53,7 +53,7 @@ pub struct Band {
 }
 
 impl Look {
-    /// Decodes `picture` and looks at it: some ten milliseconds per megapixel, on one thread and without waiting.
+    /// Decodes `picture` and looks at it: ten to twenty milliseconds per megapixel, on one thread and without waiting.
     ///
     /// # Errors
     /// It cannot be decoded.
