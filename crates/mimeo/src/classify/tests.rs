@@ -1,33 +1,14 @@
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{CachePolicy, Caller, Format, ImageRequest, InputPicture, Operation, RequestId, Size};
+use crate::domain::{Caller, Format, ImageRequest, InputPicture, Operation, RequestId, Size};
 
 /// A call to generate from `prompt`, with everything else left out.
 pub(super) fn call(prompt: &str) -> Call {
-    Call {
-        id: RequestId::from_bytes([1; 16]),
-        caller: Caller { tenant: "default".into(), key: "local".into(), pool: None },
-        model: None,
-        request: ImageRequest::generate(prompt),
-        n: 1,
-        cache: CachePolicy::default(),
-        stream: None,
-        deadline: None,
-        max_spend: None,
-        purpose: None,
-        quality_tier: None,
-        category: None,
-        user: None,
-        metadata: BTreeMap::new(),
-        retry_unknown: false,
-        explain: false,
-        unknown: BTreeMap::new(),
-    }
+    Call::new(RequestId::from_bytes([1; 16]), Caller::local(), ImageRequest::generate(prompt))
 }
 
 fn classifier(settings: &str) -> Classifier {

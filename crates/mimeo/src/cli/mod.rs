@@ -192,7 +192,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Serve(arguments) => serve::run(arguments, environment).await,
         Command::Check(common) => check::run(&common, environment),
         Command::Doctor(arguments) => doctor::run(arguments, environment).await,
-        Command::Generate(arguments) => generate::run(arguments, environment).await,
+        Command::Generate(arguments) => Box::pin(generate::run(arguments, environment)).await,
         Command::Classify(arguments) => classify::run(arguments, environment).await,
         Command::Render(arguments) => render::run(arguments, environment).await,
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,

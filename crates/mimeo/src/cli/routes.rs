@@ -78,25 +78,23 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     }
 }
 
+/// A route: its name, where it comes from, whom it would ask or why nobody, and what it looks for.
+type Line<'a> = (&'a str, &'a str, Result<Vec<Considered>, String>, Option<String>);
+
 fn list(options: &List, environment: &Environment) -> Outcome {
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
     let routes = &blueprint.routes;
     let (configured, built_in) = routes.names();
     let names =
         configured.iter().map(|name| (*name, "configured")).chain(built_in.iter().map(|name| (*name, "built in")));
-    let lines: Vec<(&str, &str, Result<Vec<Considered>, String>, Option<String>)> = names
+    let lines: Vec<Line<'_>> = names
         .map(|(name, kind)| match plan(routes, &call(name)) {
             Ok(plan) => (name, kind, Ok(rank(&plan, Moment::default())), plan.objective()),
             Err(error) => (name, kind, Err(error.to_string()), None),
         })
         .collect();
     if options.json {
-        let shown = |(name, kind, considered, objective): &(
-            &str,
-            &str,
-            Result<Vec<Considered>, String>,
-            Option<String>,
-        )| {
+        let shown = |(name, kind, considered, objective): &Line<'_>| {
             json!({
                 "name": name, "kind": kind, "objective": objective,
                 "candidates": considered.as_ref().ok().map(|all| all.iter().map(|one| &one.name).collect::<Vec<_>>()),

@@ -9,6 +9,7 @@ mod papers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,15 +20,19 @@ use super::Pipeline;
 use super::notes::{Notes, Telling};
 use crate::clock::Millis;
 use crate::config::{Cascade, Finalize};
-use crate::domain::{Answer, CacheMode, Call, Cascaded, ImageId, ImageRequest, Leg, Price, Progress, Size, Stage, Usd};
+use crate::domain::{
+    Answer, CacheMode, Call, Cascaded, Finding, ImageId, ImageRequest, Leg, Price, Progress, Size, Stage, Usd,
+};
 use crate::error::{Error, Kind, Result};
 use crate::media::inspect::inspect;
-use crate::media::raster::Look;
 use crate::route::{Maker, fortune};
 use crate::store::{Draft, NewDraft, NewDrafts};
 
 /// What is left of a deadline for handing the draft over when the final does not come in time.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// How long a draft waits for a thread that looks at it. Beyond, it passes unseen.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who would make the final, and what one picture of it would probably cost.
 #[derive(Clone, Debug)]
@@ -77,7 +82,7 @@ impl Pipeline {
 
         let failures = match cascade.finalize {
             Finalize::Approval => Vec::new(),
-            Finalize::OnFail | Finalize::OnPass => failures(&draft).await,
+            Finalize::OnFail | Finalize::OnPass => self.failures(&draft).await,
         };
         let is_due = match cascade.finalize {
             Finalize::Approval => false,
@@ -178,6 +183,18 @@ impl Pipeline {
         })
     }
 
+    /// What is wrong with the drafts; nothing if they pass.
+    async fn failures(&self, draft: &Answer) -> Vec<String> {
+        // One that is brought to another size than it came in is judged by what it shows alone.
+        let asked = if draft.target.is_some() { Size::Auto } else { draft.understood.size };
+        let looks = draft.pictures.iter().map(|delivered| self.cache.look(&delivered.picture, PATIENCE));
+        let looks = join_all(looks).await;
+        let found = looks.iter().filter_map(|look| look.as_ref().ok()).flat_map(|look| inspect(look, asked));
+        let mut failures: Vec<String> = found.filter(Finding::fails).map(|finding| finding.what).collect();
+        failures.dedup();
+        failures
+    }
+
     fn note_saving(&self, call: &Call, route: &str, outlook: Option<&Outlook>, saved: Usd) {
         let Some(Outlook { provider, model, .. }) = outlook.filter(|_| !saved.is_zero()) else { return };
         self.ledger.spared(call, route, "cascade", (provider, model), saved);
@@ -231,21 +248,6 @@ impl Pipeline {
 fn drafted(call: &Call, leg: Leg) -> Call {
     let request = ImageRequest { quality: None, steps: None, ..call.request.clone() };
     Call { request, quality_tier: None, leg: Some(leg), ..call.clone() }
-}
-
-/// What is wrong with the drafts; nothing if they pass.
-async fn failures(draft: &Answer) -> Vec<String> {
-    // One that is brought to another size than it came in is judged by what it shows alone.
-    let asked = if draft.target.is_some() { Size::Auto } else { draft.understood.size };
-    let pictures: Vec<_> = draft.pictures.iter().map(|delivered| delivered.picture.clone()).collect();
-    let looked = tokio::task::spawn_blocking(move || {
-        let findings =
-            pictures.iter().filter_map(|picture| Look::at(picture).ok()).flat_map(|look| inspect(&look, asked));
-        findings.filter(|finding| finding.fails()).map(|finding| finding.what).collect::<Vec<String>>()
-    });
-    let mut failures = looked.await.unwrap_or_default();
-    failures.dedup();
-    failures
 }
 
 /// What may still be spent, and how long its caller still waits, after the draft.

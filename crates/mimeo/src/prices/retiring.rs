@@ -75,7 +75,7 @@ mod tests {
         catalogue.add(STUDIO, "studio.toml").unwrap();
         let registry = Registry::build(&BTreeMap::new(), &Environment::default(), &catalogue).unwrap();
         let route = |candidates: &[&str]| config::Route {
-            candidates: candidates.iter().map(|name| (*name).to_owned()).collect(),
+            candidates: candidates.iter().map(|name| config::Choice::named(name)).collect(),
             ..config::Route::default()
         };
         let routes = BTreeMap::from([

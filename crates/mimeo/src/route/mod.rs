@@ -209,8 +209,8 @@ impl Routes {
             Ok(Named::Route(route)) => {
                 let is_picky =
                     |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
-                let settings = &route.settings;
-                settings.dynamic_steps || !settings.floors.is_empty() || route.candidates.iter().any(is_picky)
+                let (candidates, settings) = route.serving(call);
+                settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
             }
             Ok(Named::Model(_)) | Err(_) => false,
         }

@@ -46,6 +46,7 @@ pub(super) struct Papers {
     category: Option<String>,
     quality_tier: Option<String>,
     metadata: BTreeMap<String, String>,
+    trim_prompt: Option<bool>,
 }
 
 /// A final that is wanted.
@@ -120,6 +121,7 @@ impl Papers {
             category: call.category.clone(),
             quality_tier: call.quality_tier.clone(),
             metadata: call.metadata.clone(),
+            trim_prompt: call.trim_prompt,
         }
     }
 
@@ -195,7 +197,7 @@ impl Papers {
             user: None,
             metadata: self.metadata,
             retry_unknown: false,
-            trim_prompt: None,
+            trim_prompt: self.trim_prompt,
             explain: approval.explain,
             unknown: self.unknown,
             leg: Some(Leg { seed: self.drawn, ..leg }),
