@@ -31,12 +31,15 @@ pub struct Layers {
     pub coalescing: bool,
     /// Cards are drawn here.
     pub templates: bool,
+    /// The application says what a picture shows and how many steps it needs. False leaves that to the gateway's classifier,
+    /// which has nothing but the prompt and what the picture is for.
+    pub labels: bool,
 }
 
 impl Layers {
     /// None.
     pub const OFF: Layers =
-        Layers { routing: Routing::Off, steps: false, cache: false, coalescing: false, templates: false };
+        Layers { routing: Routing::Off, steps: false, cache: false, coalescing: false, templates: false, labels: true };
 
     /// Whether pictures that were made answer anybody at all.
     fn remembers(self) -> bool {
@@ -65,7 +68,8 @@ impl Layers {
         for (route, floor) in [("hero", 88), ("premium", 88), ("standard", 74), ("draft", 60), ("thumbnail", 60)] {
             config += &format!(
                 "[routes.{route}]\nobjective = \"cost\"\nquality_floor = {floor}\n\
-                 candidates = [{turbo}, {premium}]\n{cache}\n"
+                 dynamic_steps = {}\ncandidates = [{turbo}, {premium}]\n{cache}\n",
+                self.steps && !self.labels
             );
         }
         config
@@ -79,7 +83,10 @@ impl Layers {
                 fields.insert(name.to_owned(), value);
             }
         };
-        for (name, label) in [("purpose", &request.purpose), ("category", &request.category), ("user", &request.key)] {
+        let category = request.category.as_ref().filter(|_| self.labels);
+        for (name, label) in
+            [("purpose", request.purpose.as_ref()), ("category", category), ("user", request.key.as_ref())]
+        {
             if let Some(label) = label {
                 say(name, json!(label));
             }
@@ -115,7 +122,8 @@ impl Layers {
         let is_turbo = self.routing != Routing::Off
             && subject.purpose == Purpose::Thumbnail
             && (self.routing == Routing::Blind || subject.matter != Matter::Reflective);
-        let halved = self.steps && subject.plain && !is_hard && !is_turbo && subject.purpose != Purpose::Card;
+        let halved =
+            self.steps && self.labels && subject.plain && !is_hard && !is_turbo && subject.purpose != Purpose::Card;
         halved.then_some(25)
     }
 }

@@ -191,6 +191,11 @@ async fn case(mimeo: &Path, name: String, trace: &[Request]) -> Result<Case> {
         ("coalescing", Layers { coalescing: true, ..Layers::OFF }),
         ("exact cache and coalescing", Layers { cache: true, coalescing: true, ..Layers::OFF }),
         ("templates", Layers { templates: true, ..Layers::OFF }),
+        ("all of them, as the application says", if has_templates { DRAWN } else { JOINED }),
+        (
+            "all of them, as the classifier reads",
+            Layers { labels: false, ..if has_templates { DRAWN } else { JOINED } },
+        ),
     ];
     for (row, way) in together.into_iter().filter(|(row, _)| has_templates || *row != "templates") {
         case.together.push(one(mimeo, row, way, trace).await?);
@@ -199,7 +204,7 @@ async fn case(mimeo: &Path, name: String, trace: &[Request]) -> Result<Case> {
         let way = Way::Through(layers);
         let known = case.together.iter().find(|known| known.way == way).cloned();
         case.alone.push(match known {
-            Some(known) => known,
+            Some(known) => Row { name: row, ..known },
             None => one(mimeo, row, way, trace).await?,
         });
     }

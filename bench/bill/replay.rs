@@ -312,7 +312,9 @@ impl World {
             };
             *outcome.answers.entry(answer.cache.clone()).or_default() += 1;
             outcome.drawn += u64::from(maker == Maker::Template);
-            outcome.below += u64::from(subject.quality(maker) < subject.floor());
+            // Nobody can say what is good enough for what nobody knows.
+            let is_known = request.purpose.is_some() || request.quality_tier.is_some();
+            outcome.below += u64::from(is_known && subject.quality(maker) < subject.floor());
             outcome.spoiled += u64::from(maker == Maker::Turbo && subject.matter == Matter::Reflective);
         }
         Ok(outcome)

@@ -16,7 +16,8 @@ pub struct Request {
     pub prompt: String,
     /// `WIDTHxHEIGHT`.
     pub size: String,
-    /// What for: `hero`, `thumbnail`, `social`, `card`. Anything else is treated as a hero, the most demanding.
+    /// What for: `hero`, `thumbnail`, `social`, `card`. Anything else is treated as a hero, the most demanding. Without
+    /// a purpose and without a tier, nobody judges whether the picture is good enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
     /// What kind of thing it shows. `glass`, `jewelry` and `fashion` are delicate, see [`crate::truth`].
