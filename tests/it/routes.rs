@@ -213,18 +213,21 @@ async fn virtual_models_are_there() {
         ("standard", "standard"),
         ("premium", "premium"),
         ("hero", "premium"),
-        ("auto", "standard"),
     ] {
         assert!(models.contains(&format!("\"id\":\"{name}\"")), "{name}: {models}");
         assert_eq!(model(&world, ask(name, &format!("a kite for {name}"))).await, wanted, "{name}");
     }
+    // What is small is read as a thumbnail.
+    assert_eq!(model(&world, ask("auto", "a kite for auto")).await, "draft");
     let mut body = ask("auto", "a large kite");
+    body["size"] = json!("1024x1024");
+    assert_eq!(model(&world, body.clone()).await, "standard");
     body["purpose"] = json!("hero");
     assert_eq!(model(&world, body.clone()).await, "premium");
     body["purpose"] = json!("thumbnail");
     assert_eq!(model(&world, body).await, "draft");
     // Nobody names a model: it is `auto`.
-    let reply = world.generate(json!({ "prompt": "a kite without a model", "size": "64x64" })).await.expect(200);
+    let reply = world.generate(json!({ "prompt": "a kite without a model", "size": "1024x1024" })).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "standard");
 }
 

@@ -188,7 +188,7 @@ fn rank(plan: &Plan, moment: Moment) -> Vec<Considered> {
         let quality: Quality = candidate.prior(price, 1);
         let time = time.map(|p50| Seconds { p50, p95: 2.0 * p50, evidence: 0.0 });
         let (bound, errors, sample) = (price, 0.0, quality.mean);
-        Sight { bound, price, time, errors, quality, sample, is_busy: false, idle: None }
+        Sight { bound, price, time, errors, quality, rating: sample, sample, is_busy: false, idle: None }
     };
     plan.rank(moment, look).1
 }

@@ -72,7 +72,17 @@ impl Pipeline {
         let Maker::Provider(provider, model) = &candidate.maker else {
             let quality = Quality { mean: 100.0, sd: 0.0, evidence: 0.0 };
             let (bound, price, time, errors) = (Price::FREE, Price::FREE, None, 0.0);
-            return Sight { bound, price, time, errors, quality, sample: 100.0, is_busy: false, idle: None };
+            return Sight {
+                bound,
+                price,
+                time,
+                errors,
+                quality,
+                rating: 100.0,
+                sample: 100.0,
+                is_busy: false,
+                idle: None,
+            };
         };
         let bound = self.prices.expected(provider, model, &candidate.request, count, order.partials());
         let price = self.prices.estimate(provider, model, &candidate.request, count).usd;
@@ -93,6 +103,7 @@ impl Pipeline {
             time: known.time,
             errors: known.errors,
             quality,
+            rating: prior,
             sample,
             is_busy: !self.attempts.could_serve(provider, count.min(model.max_n.max(1))),
             idle: known.idle,

@@ -63,6 +63,8 @@ pub struct Seen<'a> {
     pub errors: f64,
     /// How good it is.
     pub quality: Option<Quality>,
+    /// How good it was thought to be before anybody had an opinion, in points.
+    pub rating: f64,
     /// How good it is taken to be this time: a draw from what its quality may be. Who is little known is drawn high
     /// at times, and so becomes known.
     pub sample: f64,
@@ -171,7 +173,7 @@ fn drop_the_dear(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Rea
 /// Drops what is below the floor.
 fn drop_the_poor(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Reason>]) {
     let Some((floor, category)) = terms.floor else { return };
-    let is_poor = |one: &Seen<'_>| one.quality.is_some_and(|quality| is_below(&quality, floor));
+    let is_poor = |one: &Seen<'_>| one.quality.is_some_and(|quality| is_below(&quality, one.rating, floor));
     let left = || seen.iter().zip(reasons.iter()).filter(|(_, reason)| reason.is_none()).map(|(one, _)| one);
     let mut least = None;
     if terms.is_floor_soft && left().all(is_poor) {
@@ -197,11 +199,11 @@ fn drop_the_poor(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Rea
     }
 }
 
-/// True if pictures are below the floor, as far as is known. Without opinions what was thought beforehand decides; with
-/// some, it must be nearly sure.
-fn is_below(quality: &Quality, floor: f64) -> bool {
-    if quality.evidence < EVIDENCE {
-        return quality.mean < floor;
+/// True if pictures are below the floor, as far as is known. Who was thought to be good enough beforehand is believed to be
+/// until it is nearly sure that this was wrong; who was not, until there are some opinions.
+fn is_below(quality: &Quality, rating: f64, floor: f64) -> bool {
+    if rating < floor && quality.evidence < EVIDENCE {
+        return true;
     }
     normal_cdf((floor - quality.mean) / quality.sd.max(0.1)) > SURE
 }

@@ -12,6 +12,7 @@ fn seen<'a>(choice: &'a Choice, price: &str, p50: f64, points: f64) -> Seen<'a> 
         time: Some(Seconds { p50, p95: 2.0 * p50, evidence: 50.0 }),
         errors: 0.0,
         quality: Some(Quality { mean: points, sd: 3.0, evidence: 50.0 }),
+        rating: points,
         sample: points,
         is_busy: false,
         idle: Some(Duration::ZERO),
@@ -76,6 +77,10 @@ fn the_floor_drops_what_is_known_to_be_worse() {
     // Nobody has an opinion yet: what was thought beforehand decides.
     all[0].quality = Some(Quality { mean: 58.0, sd: 20.0, evidence: 0.0 });
     assert_eq!(order(&all, &terms), [1]);
+    // What is heard of other categories alone does not rule out who was thought to be good enough.
+    all[0].rating = 65.0;
+    assert_eq!(order(&all, &terms), [0, 1]);
+    all[0].rating = 58.0;
     // All are below: nobody, or the best.
     all[1].quality = all[0].quality;
     all[1].quality.as_mut().unwrap().mean = 30.0;

@@ -22,6 +22,8 @@ pub struct Sight {
     pub errors: f64,
     /// How good it is.
     pub quality: Quality,
+    /// How good it was thought to be before anybody had an opinion, in points.
+    pub rating: f64,
     /// A draw from what its quality may be.
     pub sample: f64,
     /// True if it would have to wait, or is down.
@@ -56,6 +58,7 @@ impl Plan {
                 time: sight.time,
                 errors: sight.errors,
                 quality: Some(sight.quality),
+                rating: sight.rating,
                 sample: sight.sample,
                 is_busy: sight.is_busy,
                 idle: sight.idle,
