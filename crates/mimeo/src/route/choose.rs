@@ -187,7 +187,7 @@ fn drop_the_poor(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Rea
             continue;
         }
         let what = category.map_or_else(|| "the route".to_owned(), |category| format!("the category {category}"));
-        let text = if quality.evidence < EVIDENCE {
+        let text = if quality.evidence < 0.5 {
             format!("its pictures are rated {:.0} of 100, and {what} asks for {floor:.0}", quality.mean)
         } else {
             format!(

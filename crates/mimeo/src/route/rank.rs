@@ -113,9 +113,22 @@ impl Candidate {
             notes: self.remarks(),
             expected: sight.price,
             bound: sight.bound,
-            seconds: sight.time,
-            quality: Some(sight.quality),
-            score: chosen.score,
+            seconds: sight.time.map(|time| Seconds {
+                p50: rounded(time.p50),
+                p95: rounded(time.p95),
+                evidence: rounded(time.evidence),
+            }),
+            quality: Some(Quality {
+                mean: rounded(sight.quality.mean),
+                sd: rounded(sight.quality.sd),
+                evidence: rounded(sight.quality.evidence),
+            }),
+            score: chosen.score.map(|score| (score * 1e9).round() / 1e9),
         }
     }
+}
+
+/// To three places: nobody knows more, and what is written down reads the same when it is read back.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
