@@ -1,9 +1,7 @@
 //! The labelled prompts: `tuned.txt` and `held-out.txt`, which say themselves what their columns mean.
 
-use std::collections::BTreeMap;
-
 use mimeo::config::Background;
-use mimeo::domain::{CachePolicy, Call, Caller, ImageRequest, RequestId, Size};
+use mimeo::domain::{Call, Caller, ImageRequest, RequestId, Size};
 use mimeo_bench::Result;
 
 /// Prompts with a name.
