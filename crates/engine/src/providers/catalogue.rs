@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::record::{Record, RecordFault};
 
@@ -28,15 +28,19 @@ pub struct Added {
 pub(super) const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
 impl Catalogue {
-    /// The records that the binary carries. A test rules out that one of them is wrong; it would be missing.
+    /// The records that the binary carries. A test rules out that one of them is wrong; it would be missing. They are
+    /// read once: a start asks for them several times, and each reading takes tens of milliseconds.
     pub fn embedded() -> Catalogue {
-        let mut catalogue = Catalogue::default();
-        for (file, text) in EMBEDDED {
-            if let Err(fault) = catalogue.add(text, file) {
-                tracing::error!(%fault, "a record of the catalogue is wrong, and left out");
+        static READ: LazyLock<Catalogue> = LazyLock::new(|| {
+            let mut catalogue = Catalogue::default();
+            for (file, text) in EMBEDDED {
+                if let Err(fault) = catalogue.add(text, file) {
+                    tracing::error!(%fault, "a record of the catalogue is wrong, and left out");
+                }
             }
-        }
-        catalogue
+            catalogue
+        });
+        READ.clone()
     }
 
     /// Adds a record, in place of one of the same name. `file` is for messages.

@@ -142,6 +142,13 @@ impl Registry {
         Err(NoSuchModel(self.lost(text)))
     }
 
+    /// How good the catalogue takes the pictures of a candidate to be, named as in [`Registry::resolve`], in points from 0
+    /// to 100; `None` if nobody has said so, or there is none.
+    pub fn rating(&self, text: &str) -> Option<u8> {
+        let Candidate { model, quality, .. } = self.resolve(text).ok()?;
+        model.model.rating(quality.as_deref())
+    }
+
     fn locate(&self, name: &str) -> Option<(Arc<Provider>, ResolvedModel)> {
         let listed = |provider: &Provider, model: &str| {
             provider.models().iter().any(|known| known.id == model || known.aliases.iter().any(|alias| alias == model))

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Common, Outcome, print, print_json, table::table};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::quality::{Opinions, Sources};
+use crate::quality::{NEUTRAL, Opinions, Sources};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -25,7 +25,9 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     let half_life = Duration::from_secs(u64::from(config.quality.half_life_days) * 24 * 3600);
     let opinions = Opinions::new(store, Clock::System, half_life);
     opinions.refresh().await?;
-    let lines = opinions.list();
+    let blueprint = arguments.common.blueprint(config, environment)?;
+    let prior = |candidate: &str| blueprint.routes.registry().rating(candidate).map_or(NEUTRAL, f64::from);
+    let lines = opinions.list(prior);
     if arguments.json {
         return print_json(&lines);
     }

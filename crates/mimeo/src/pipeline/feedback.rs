@@ -82,7 +82,8 @@ impl Pipeline {
         self.opinions.note(rows).await?;
         let believed = told.into_iter().map(|(about, who)| {
             let beliefs = who.into_iter().map(|(candidate, category)| {
-                let opinion = self.opinions.opinion(&candidate, category.as_deref(), NEUTRAL);
+                let prior = self.routes.registry().rating(&candidate).map_or(NEUTRAL, f64::from);
+                let opinion = self.opinions.opinion(&candidate, category.as_deref(), prior);
                 (candidate, category, opinion)
             });
             Told { beliefs: beliefs.collect(), ..about }

@@ -61,7 +61,7 @@ pub struct Line {
     pub candidate: String,
     /// The category; `None` is all of them together.
     pub category: Option<String>,
-    /// What is believed, starting from [`NEUTRAL`].
+    /// What is believed, starting from the candidate's prior.
     #[serde(flatten)]
     pub opinion: Opinion,
     /// Where it comes from.
@@ -163,20 +163,22 @@ impl Opinions {
         (evidence >= LEAST_EVIDENCE && chance > SURE).then_some(chance)
     }
 
-    /// All opinions, each candidate as a whole and then by category.
-    pub fn list(&self) -> Vec<Line> {
+    /// All opinions, each candidate as a whole and then by category. `prior` is what a candidate is thought to be worth
+    /// before anybody has spoken, in points.
+    pub fn list(&self, prior: impl Fn(&str) -> f64) -> Vec<Line> {
         self.votes(|votes, now| {
             let mut lines: Vec<Line> = Vec::new();
             for (candidate, category, sums) in votes.cells() {
                 let words = |at: usize| sums.words.get(at).map_or(0, |words| words.unsigned_abs());
                 let sources = Sources { rating: words(0), accepted: words(1), clicks: words(2), judge: words(3) };
+                let prior = prior(candidate) / 100.0;
                 let whole = lines.iter_mut().rfind(|line| line.category.is_none() && line.candidate == candidate);
                 match whole {
                     Some(whole) => whole.sources = whole.sources.plus(sources),
                     None => lines.push(Line {
                         candidate: candidate.to_owned(),
                         category: None,
-                        opinion: votes.opinion(candidate, None, NEUTRAL / 100.0, now),
+                        opinion: votes.opinion(candidate, None, prior, now),
                         sources,
                     }),
                 }
@@ -184,7 +186,7 @@ impl Opinions {
                     lines.push(Line {
                         candidate: candidate.to_owned(),
                         category: Some(category.to_owned()),
-                        opinion: votes.opinion(candidate, Some(category), NEUTRAL / 100.0, now),
+                        opinion: votes.opinion(candidate, Some(category), prior, now),
                         sources,
                     });
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Candidate, DropReason, Maker, Sense};
 use crate::config;
-use crate::domain::{ImageRequest, Target};
+use crate::domain::{ImageRequest, Target, Usd};
 
 /// What is decided about a request before anything is done.
 #[derive(Clone, Debug)]
@@ -65,7 +65,9 @@ impl Plan {
             config::Objective::Latency => "fastest".to_owned(),
             config::Objective::Quality => "best".to_owned(),
             config::Objective::Weights(config::Weights { usd_per_second, usd_per_point }) => {
-                format!("least of price, ${usd_per_second} a second and ${usd_per_point} a point")
+                let worth = |usd: Usd, unit: &str| (!usd.is_zero()).then(|| format!("${usd} a {unit}"));
+                let worths = worth(usd_per_second, "second").into_iter().chain(worth(usd_per_point, "point"));
+                format!("least of price, {}", worths.collect::<Vec<_>>().join(" and "))
             }
         };
         Some(what + &floor)
