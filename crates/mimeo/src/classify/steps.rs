@@ -14,8 +14,8 @@ const FEWEST: u32 = 16;
 /// What a smooth background asks for, of what is between half and all: gradients show bands when they are hurried.
 const SMOOTH: f32 = 0.25;
 
-/// Categories of pictures that show letters.
-const LETTERS: [&str; 2] = ["text", "logo"];
+/// The category of pictures that show letters.
+const LETTERS: &str = "text";
 
 /// Words among a model's qualities that are none: its own choice, and any at all.
 const NO_QUALITIES: [&str; 2] = ["auto", "*"];
@@ -27,7 +27,7 @@ pub fn share(reading: &Reading) -> f32 {
         (Purpose::Draft, _) => 0.0,
         (Purpose::Hero | Purpose::Premium, _) => 1.0,
         // Letters are the first thing that goes wrong.
-        _ if LETTERS.contains(&reading.category.as_str()) => 1.0,
+        _ if reading.category == LETTERS => 1.0,
         (_, Background::Plain) => need,
         (_, Background::Simple) => need.max(SMOOTH),
         // What nobody can tell may turn out to be a scene.
