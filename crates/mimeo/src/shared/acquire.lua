@@ -8,7 +8,7 @@
 --       then for each pace: count; window; interval; burst; how many this call counts; 1 if pictures are counted
 --
 -- A token is PICTURES:NAME, and a ticket TIME-TOKEN with the time at which it was given. All times are microseconds,
--- of this server's clock. Returns {1, 0, ''} with everything taken, or {0, wait, ticket} with nothing taken; a wait of
+-- of this server's clock. Returns {1, now, ''} with everything taken, or {0, wait, ticket} with nothing taken; a wait of
 -- 0 is for somebody else's slot, so nobody knows how long.
 
 local slots, queue = KEYS[1], KEYS[2]
@@ -81,7 +81,7 @@ if has_room and wait <= 0 then
     redis.call('PEXPIRE', pace.begun, math.ceil(pace.window / 1000))
   end
   if ticket ~= '' then redis.call('ZREM', queue, ticket) end
-  return { 1, 0, '' }
+  return { 1, now, '' }
 end
 if waits then
   if ticket == '' then ticket = exact(now) .. '-' .. token end

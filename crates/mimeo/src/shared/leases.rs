@@ -35,6 +35,7 @@ struct Inner {
     acquire: Script,
     renew: Script,
     release: Script,
+    amend: Script,
     held: Mutex<BTreeMap<Arc<str>, Held>>,
     errands: mpsc::UnboundedSender<Errand>,
 }
@@ -49,6 +50,8 @@ struct Held {
 pub(super) enum Errand {
     /// Give back a slot.
     Leave(Leaving),
+    /// Say that a call goes out only now.
+    Amend(Late),
     /// Say when everything before is done.
     Tell(oneshot::Sender<()>),
 }
@@ -59,6 +62,15 @@ pub(super) struct Leaving {
     token: String,
     /// When its lease is over by itself.
     until: Instant,
+}
+
+/// A call that was held up after it was let through.
+pub(super) struct Late {
+    account: Arc<str>,
+    limits: Limits,
+    pictures: u32,
+    /// When Redis let it through, by its clock.
+    stamp: u64,
 }
 
 /// What Redis said.
@@ -81,6 +93,8 @@ pub(super) struct Slot {
     pause: Duration,
     /// Redis may know the token.
     asked: bool,
+    /// When Redis let it through, by its clock; 0 before.
+    stamp: u64,
 }
 
 impl Leases {
@@ -95,6 +109,7 @@ impl Leases {
             acquire: Script::new(include_str!("acquire.lua")),
             renew: Script::new(include_str!("renew.lua")),
             release: Script::new(include_str!("release.lua")),
+            amend: Script::new(include_str!("amend.lua")),
             held: Mutex::default(),
             errands,
         }));
@@ -108,7 +123,7 @@ impl Leases {
         let pictures = pictures.min(limits.concurrent_pictures.unwrap_or(u32::MAX)).max(1);
         let token = format!("{pictures}:{:032x}", crate::domain::id::random());
         let (leases, ticket) = (self.clone(), String::new());
-        Slot { leases, account, limits, pictures, token, ticket, pause: PAUSES.0, asked: false }
+        Slot { leases, account, limits, pictures, token, ticket, pause: PAUSES.0, asked: false, stamp: 0 }
     }
 
     /// Renews all slots every third of a lease and whenever Redis is back, and gives back those that are free.
@@ -125,6 +140,7 @@ impl Leases {
             tokio::select! {
                 Some(errand) = errands.recv() => match errand {
                     Errand::Leave(leaving) => owed.push(leaving),
+                    Errand::Amend(late) => self.amend(late).await,
                     Errand::Tell(done) => told = Some(done),
                 },
                 () = link.joined(&mut connection) => {
@@ -162,6 +178,18 @@ impl Leases {
             }
             owed.pop();
         }
+    }
+
+    /// If Redis does not hear of it, the call counts from when it was let through.
+    async fn amend(&self, late: Late) {
+        let Late { account, limits, pictures, stamp } = late;
+        let mut call = self.0.amend.prepare_invoke();
+        call.arg(stamp);
+        for rule in Rule::all(&limits) {
+            call.key(self.key(&account, &format!("{}:begun", rule.name)));
+            call.arg(rule.units(pictures)).arg(micros(rule.span()));
+        }
+        let _ = self.0.link.call(|mut redis| async move { call.invoke_async::<u32>(&mut redis).await }).await;
     }
 
     async fn renew(&self) {
@@ -216,6 +244,7 @@ impl Slot {
         let said: (u8, u64, String) = link.call(|mut redis| async move { call.invoke_async(&mut redis).await }).await?;
         let (passed, wait, ticket) = said;
         if passed == 1 {
+            self.stamp = wait;
             return Some(Said::Pass);
         }
         // Nothing was taken.
@@ -239,6 +268,17 @@ impl Slot {
             held.entry(Arc::clone(&self.account)).or_insert_with(nothing).tokens.insert(self.token.clone());
         }
         self
+    }
+
+    /// Tells Redis that its call goes out only now. Nobody waits for that.
+    pub(super) fn sends(&self) {
+        if self.stamp == 0 || Rule::all(&self.limits).is_empty() {
+            return;
+        }
+        let Slot { limits, pictures, stamp, .. } = *self;
+        let late = Late { account: Arc::clone(&self.account), limits, pictures, stamp };
+        // Without a keeper there is no Redis to tell.
+        let _ = self.leases.0.errands.send(Errand::Amend(late));
     }
 
     /// True if what is under way is limited, and not only what begins.

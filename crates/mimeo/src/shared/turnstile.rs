@@ -11,6 +11,9 @@ use super::gate::{Gate, Keeper, Permit, Says};
 use super::leases::{Leases, Said, Slot};
 use crate::config::Limits;
 
+/// A call that is held up for longer than this is told to Redis: less is within the room that every window has.
+const HELD_UP: Duration = Duration::from_millis(5);
+
 /// The local limits of one account, and the order in which this process asks Redis.
 pub(super) struct Turnstile {
     pub account: Arc<str>,
@@ -30,7 +33,7 @@ pub(super) struct Turnstile {
 #[must_use = "a pass that is dropped is somebody else's"]
 pub struct Pass {
     // Fields are dropped in this order: the slot is on its way back before anybody here may ask for it.
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
     permit: Permit,
 }
 
@@ -40,10 +43,14 @@ impl Pass {
         self.permit.begun
     }
 
-    /// Notes that its call goes out only now: what had to be written down before took its time. Redis keeps to the time
-    /// at which it let the call through.
+    /// Notes that its call goes out only now: what had to be written down before took its time.
     pub fn sends(&self, now: Instant) {
         self.permit.sends(now);
+        if now.saturating_duration_since(self.begun()) > HELD_UP
+            && let Some(slot) = &self.slot
+        {
+            slot.sends();
+        }
     }
 }
 
@@ -82,14 +89,14 @@ impl Turnstile {
                 Some(Said::Pass) => {
                     // The pace of this process goes on from here if Redis goes away.
                     let permit = self.gate.take(pictures, Keeper::Elsewhere);
-                    return Pass { _slot: slot.map(Slot::hold), permit };
+                    return Pass { slot: slot.map(Slot::hold), permit };
                 }
                 Some(Said::Wait(pause)) => tokio::select! {
                     () = self.freed.notified() => {}
                     () = tokio::time::sleep(pause) => {}
                 },
                 None => match self.gate.try_take(pictures, self.alone()) {
-                    Ok(permit) => return Pass { _slot: slot.map(Slot::hold), permit },
+                    Ok(permit) => return Pass { slot: slot.map(Slot::hold), permit },
                     Err(says) => self.wait(says).await,
                 },
             }
@@ -111,7 +118,7 @@ impl Turnstile {
             Some(Said::Wait(_)) => return None,
             None => self.gate.try_take(pictures, self.alone()).ok()?,
         };
-        Some(Pass { _slot: slot.map(Slot::hold), permit })
+        Some(Pass { slot: slot.map(Slot::hold), permit })
     }
 
     /// Whether a call for so many pictures would get through now, as far as this process can tell.

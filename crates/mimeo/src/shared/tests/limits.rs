@@ -147,6 +147,25 @@ async fn no_window_holds_more_than_the_account_allows() {
     }
 }
 
+/// What must be written down before a call can go out takes its time, and windows count from when it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_held_up_counts_from_when_it_goes_out() {
+    for Place { replicas, _server } in places() {
+        let limits = Limits { requests_per_second: Some(3), ..Limits::NONE };
+        let (one, other) = (&replicas[0], &replicas[replicas.len() - 1]);
+        let mut passes = Vec::new();
+        for shared in [one, other, one] {
+            passes.push(in_time("three at once", shared.pass("a", limits, 1)).await);
+        }
+        let begun = passes[0].begun();
+        tokio::time::sleep_until(begun + Duration::from_millis(400)).await;
+        let sent = Instant::now();
+        passes.iter().for_each(|pass| pass.sends(sent));
+        let _next = in_time("the next is due", other.pass("a", limits, 1)).await;
+        assert!(sent.elapsed() >= Duration::from_millis(1000), "{:?} after the last went out", sent.elapsed());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_at_one_replica_rests_all() {
     for Place { replicas, _server } in places() {
