@@ -204,16 +204,12 @@ impl Routes {
         if call.request.operation == Operation::Render {
             return false;
         }
-        match self.named(self.name_of(call)) {
-            Ok(Named::Auto | Named::Virtual(_)) => true,
-            Ok(Named::Route(route)) => {
-                let is_picky =
-                    |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
-                let (candidates, settings) = route.serving(call);
-                settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
-            }
-            Ok(Named::Model(_)) | Err(_) => false,
-        }
+        // Nothing else is looked up for it: every request passes here, and most of them name a model.
+        let name = self.name_of(call);
+        let Some(route) = self.routes.get(name) else { return name == AUTO || self.virtuals.contains_key(name) };
+        let is_picky = |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
+        let (candidates, settings) = route.serving(call);
+        settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
     }
 
     /// What can make the picture of `call`, which is about `sense`.
