@@ -10,6 +10,7 @@ pub mod report;
 pub mod waterfall;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Whatever went wrong.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -29,4 +30,30 @@ pub fn mimeo(named: Option<&Path>) -> Result<PathBuf> {
         let path = path.display();
         format!("no mimeo at {path}: {error}. Build it with `cargo build --release`, or name one with --mimeo").into()
     })
+}
+
+/// Runs a benchmark to its end, or until somebody interrupts it. Fails unless it says that all of its targets are met.
+pub fn run(benchmark: impl Future<Output = Result<bool>>) -> ExitCode {
+    // One thread: the client competes with what it measures for the same cores, and shall not do so twice.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = benchmark => outcome,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        }
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -72,29 +72,7 @@ const CASES: [Case; 7] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    // One thread: the client competes with what it measures for the same cores, and shall not do so twice.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: no runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = run(&arguments) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        }
-    });
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    mimeo_bench::run(run(&Arguments::parse()))
 }
 
 async fn run(arguments: &Arguments) -> Result<bool> {
