@@ -52,27 +52,8 @@ impl Inside {
     pub fn call(&self, prompt: &str) -> Call {
         let mut request = ImageRequest::generate(prompt);
         request.size = "64x64".parse().expect("a size");
-        Call {
-            id: self.app.pipeline.new_request_id(),
-            caller: Caller { tenant: "default".into(), key: "local".into(), pool: None },
-            model: Some("sandbox/standard".into()),
-            request,
-            n: 1,
-            cache: CachePolicy::default(),
-            stream: None,
-            deadline: None,
-            max_spend: None,
-            purpose: None,
-            quality_tier: None,
-            category: None,
-            user: None,
-            metadata: Default::default(),
-            retry_unknown: false,
-            trim_prompt: None,
-            explain: false,
-            unknown: Default::default(),
-            leg: None,
-        }
+        let id = self.app.pipeline.new_request_id();
+        Call { model: Some("sandbox/standard".into()), ..Call::new(id, Caller::local(), request) }
     }
 
     pub async fn run(&self, call: Call) -> Answer {
