@@ -36,7 +36,7 @@ impl Score {
     /// Reads every prompt of `set`.
     pub fn of(classifier: &Classifier, price: &StepPrice, set: Set) -> Score {
         let readings: Vec<Reading> = set.prompts.iter().map(|label| classifier.read(&label.call())).collect();
-        let steps = readings.iter().map(|reading| classifier.steps(reading, price.bounds, Some(price.steps))).collect();
+        let steps = readings.iter().map(|reading| reading.steps(price.bounds, Some(price.steps))).collect();
         Score { set, readings, steps, full: price.steps }
     }
 

@@ -25,11 +25,9 @@ pub use crate::config::Background;
 use crate::config::classifier::Rule;
 use crate::config::{self, Environment};
 use crate::domain::{Call, Digest, Picture};
-use crate::providers::model::Bounds;
 use endpoint::{Endpoint, Told};
 pub use look::Look;
 use rules::Rules;
-pub use steps::{quality, share, steps};
 use words::Lexicon;
 
 /// The category of what shows none of the others.
@@ -234,24 +232,6 @@ impl Classifier {
             look
         });
         looking.await.map_err(|lost| lost.to_string())
-    }
-
-    /// The steps to take of a model that takes `bounds` and by itself takes `default`: from half of what the model takes
-    /// for full quality up to all of it. A model whose default is not known is taken to need 50, or its most if that is
-    /// less. Where full quality takes fewer than 16 steps, the model is distilled and all are taken.
-    pub fn steps(&self, reading: &Reading, bounds: Bounds, default: Option<u32>) -> u32 {
-        steps::steps(reading, bounds, default)
-    }
-
-    /// The quality to ask for, of a model's `qualities` with the cheapest first: the first one for drafts and thumbnails,
-    /// the last one for what is premium, the last one or the one before for heroes. `None` leaves it to the model.
-    pub fn quality<'a>(&self, reading: &Reading, qualities: &'a [String]) -> Option<&'a str> {
-        steps::quality(reading, qualities)
-    }
-
-    /// How much of a model's full number of steps a picture needs, 0.5–1.
-    pub fn share(&self, reading: &Reading) -> f32 {
-        steps::share(reading)
     }
 
     /// One reading from all that is known, in the order in which it counts.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{Caller, Format, ImageRequest, InputPicture, Operation, RequestId, Size};
+use crate::providers::model::Bounds;
 
 /// A call to generate from `prompt`, with everything else left out.
 pub(super) fn call(prompt: &str) -> Call {
@@ -55,7 +56,7 @@ fn what_is_easy_and_what_is_not() {
     ] {
         let reading = read(prompt);
         assert_eq!((reading.category.as_str(), reading.background), (category, background), "{prompt}: {reading:?}");
-        assert_eq!(steps::share(&reading) < 0.51, half, "{prompt}: {reading:?}");
+        assert_eq!(reading.share() < 0.51, half, "{prompt}: {reading:?}");
         assert_eq!((reading.purpose, reading.source), (Purpose::Standard, Source::Classifier), "{prompt}");
     }
 }
@@ -94,7 +95,7 @@ fn rules_go_before_words_and_callers_before_rules() {
     assert_eq!((bottle.category.as_str(), bottle.steps), ("glass", Some(40)));
     assert_eq!(bottle.source, Source::Rule("bottles".into()));
     assert!(bottle.complexity >= weigh::FULL, "a category brings its effort with it: {bottle:?}");
-    assert_eq!(classifier.steps(&bottle, Bounds { min: 1, max: 30 }, None), 30);
+    assert_eq!(bottle.steps(Bounds { min: 1, max: 30 }, None), 30);
     let mug = classifier.read(&call("a mug in the woods"));
     assert_eq!(
         (&mug.purpose, mug.background, mug.complexity),
@@ -138,7 +139,7 @@ fn turned_off_it_saves_nothing_and_believes_the_caller() {
     let classifier = classifier("enabled = false");
     let mut call = edit("a mug on a white background", square());
     let reading = classifier.read(&call);
-    assert_eq!((reading.category.as_str(), steps::share(&reading)), ("other", 1.0));
+    assert_eq!((reading.category.as_str(), reading.share()), ("other", 1.0));
     call.category = Some("glass".into());
     assert_eq!(classifier.read(&call).category, "glass");
     assert_eq!(classifier.looks.len(), 0, "no picture was looked at");
@@ -193,10 +194,10 @@ proptest! {
         let reading = PLAIN.read(&call);
         prop_assert_eq!(&reading, &PLAIN.read(&call));
         prop_assert!((0.0..=1.0).contains(&reading.complexity));
-        let share = steps::share(&reading);
+        let share = reading.share();
         prop_assert!((0.5..=1.0).contains(&share));
         for (min, max, default) in [(1, 50, Some(28)), (1, 150, None), (1, 4, Some(4)), (15, 50, None), (7, 7, Some(30))] {
-            let steps = PLAIN.steps(&reading, Bounds { min, max }, default);
+            let steps = reading.steps(Bounds { min, max }, default);
             prop_assert!((min..=max).contains(&steps));
             prop_assert!(steps <= default.unwrap_or(50).clamp(min, max), "never more than full quality takes");
         }

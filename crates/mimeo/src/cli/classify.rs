@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     })?;
     let call = call(&arguments)?;
     let reading = classifier.read_with_endpoint(&call).await;
-    let share = classifier.share(&reading);
+    let share = reading.share();
     if arguments.json {
         let mut value = serde_json::to_value(&reading).map_err(|error| Failure::Failed(error.to_string()))?;
         if let Some(fields) = value.as_object_mut() {

@@ -477,11 +477,11 @@ fn fit(
 ) -> Result<Fitted, Misfit> {
     let model: &ResolvedModel = &candidate.model;
     // All of them is what a model does by itself.
-    let saving = reading.filter(|reading| reading.steps.is_some() || classify::share(reading) < 1.0);
-    let needed = saving.zip(model.steps).map(|(reading, bounds)| classify::steps(reading, bounds, model.usual_steps()));
+    let saving = reading.filter(|reading| reading.steps.is_some() || reading.share() < 1.0);
+    let needed = saving.zip(model.steps).map(|(reading, bounds)| reading.steps(bounds, model.usual_steps()));
     let steps = choice.steps.or(needed).filter(|_| call.request.steps.is_none());
     let named = candidate.quality.as_deref().filter(|_| call.quality_tier.is_none());
-    let needed = reading.filter(|_| tier.is_none()).and_then(|reading| classify::quality(reading, &model.qualities));
+    let needed = reading.filter(|_| tier.is_none()).and_then(|reading| reading.quality(&model.qualities));
     let quality = named.or(needed).filter(|_| call.request.quality.is_none());
     let seed = call.leg.and_then(|leg| leg.seed).filter(|_| model.seed && call.request.seed.is_none());
     let mut request = Cow::Borrowed(&call.request);
