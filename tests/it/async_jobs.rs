@@ -98,6 +98,14 @@ async fn answer(asked: JoinHandle<Option<Reply>>) -> Reply {
     asked.expect("no panic").expect("the gateway is there")
 }
 
+/// Who asked a gateway that was killed has no picture. A process would be silent; of a runtime one thread may still tell
+/// that the work of another is gone, before it goes itself.
+async fn without_picture(lost: JoinHandle<Option<Reply>>) {
+    if let Some(told) = lost.await.expect("no panic") {
+        assert!(told.status >= 500, "{} {}", told.status, told.body);
+    }
+}
+
 /// A gateway that is killed while a job is made, and another afterwards: the same request gets its picture, and so does
 /// the one who only left a job behind.
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +119,7 @@ async fn i8_a_job_outlives_its_process() {
     house.asked_again(0, 2).await;
     house.asked_again(1, 2).await;
     first.kill().await;
-    assert!(lost.await.expect("no panic").is_none(), "there is nobody left to answer");
+    without_picture(lost).await;
 
     let second = Gateway::open(&folder.0, &house, Terms::default(), "").await;
     house.asked_again(0, 2).await;
@@ -152,7 +160,7 @@ async fn i8_whoever_is_there_asks_for_it() {
         house.asked_again(0, 2).await;
         gateway.kill().await;
     }
-    assert!(lost.await.expect("no panic").is_none());
+    without_picture(lost).await;
     house.asked_again(0, 2).await;
     house.finish(0);
     for got in join_all(waiting.into_iter().map(answer)).await {
