@@ -114,7 +114,7 @@ async fn i23_overload_is_shed_and_admitted_requests_stay_fast() {
     for (reply, took) in futures_util::future::join_all(crowd).await {
         if reply.status == 200 {
             served += 1;
-            assert!(took < Duration::from_secs(3), "let in, and then {took:?}");
+            assert!(took < Duration::from_secs(5), "let in, and then {took:?}");
         } else {
             assert_fault(&reply, 429, "", "queue_full");
             assert_comes_back_later(&reply, 1..=3600);

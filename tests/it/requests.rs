@@ -131,9 +131,9 @@ async fn failures_are_told_with_what_was_tried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_gone_is_told_the_rest_and_who_joins_whom_it_joined() {
     let world = World::new().await;
-    let asked = kite("sandbox/draft", "slow [[latency=600]]");
+    let asked = kite("sandbox/draft", "slow [[latency=3000]]");
     let mut hasty = asked.clone();
-    hasty["deadline_ms"] = json!(100);
+    hasty["deadline_ms"] = json!(1000);
     let late = world.generate(hasty).await.expect(504);
     let told = story_of(&world, &late).await;
     assert_eq!((told["outcome"]["code"].as_str(), tried(&told)), (Some("deadline_passed"), vec![]));
