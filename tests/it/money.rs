@@ -1,7 +1,6 @@
 //! Never pay twice, and account for everything.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use mimeo::clock::Clock;
 use mimeo::config::{BlobPlace, Durability, Storage};

@@ -1,8 +1,10 @@
 //! Routes: the cheapest that is good enough, fast enough and not busy; and the models that are there without any.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World};
+use crate::world::{Reply, Server, World};
 
 const THREE: &str = "candidates = ['sandbox/premium', 'sandbox/draft', 'sandbox/standard']\n";
 
@@ -164,26 +166,69 @@ async fn overflow_takes_over_while_the_first_are_busy() {
     assert_eq!(model(&world, ask("wide", "a later kite")).await, "draft");
 }
 
-/// How long calls took decides who meets a deadline.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_rules_out_who_was_slow() {
-    let world = World::with(&format!(
-        "[routes.cheap]\n{THREE}objective = 'cost'\n[routes.draft-only]\ncandidates = ['sandbox/draft']\n"
-    ))
-    .await;
+/// A cheap model that turns out to be slow, as `world` finds out by asking it.
+async fn find_out_who_is_slow(world: &World) {
     let slow = (0..12).map(|index| {
         let prompt = format!("slow kite {index} [[latency=2500]]");
-        model(&world, ask("sandbox/draft", &prompt))
+        model(world, ask("sandbox/draft", &prompt))
     });
     assert!(futures_util::future::join_all(slow).await.iter().all(|model| model == "draft"));
     for index in 0..12 {
-        assert_eq!(model(&world, ask("sandbox/standard", &format!("quick kite {index}"))).await, "standard");
+        assert_eq!(model(world, ask("sandbox/standard", &format!("quick kite {index}"))).await, "standard");
     }
-    let mut body = ask("cheap", "a kite in a hurry");
+}
+
+/// A request of the cheapest model that takes at most two seconds.
+fn hurried(prompt: &str) -> Value {
+    let mut body = ask("cheap", prompt);
     body["deadline_ms"] = json!(2000);
-    let reply = world.generate(body).await.expect(200);
+    body
+}
+
+/// How long calls took decides who meets a deadline, also after a restart, and for who asks what would be decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_rules_out_who_was_slow() {
+    let mut world = World::with(&format!("[routes.cheap]\n{THREE}objective = 'cost'\n")).await;
+    assert_eq!(model(&world, hurried("a kite before anything is known")).await, "draft");
+    find_out_who_is_slow(&world).await;
+    let reply = world.generate(hurried("a kite in a hurry")).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "standard");
     assert!(explain(&reply).contains("of its calls takes more than"), "{}", explain(&reply));
+    world.restart();
+    let reply = world.generate(hurried("a kite after the restart")).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "standard", "{}", explain(&reply));
+
+    let (code, out, err) = world.run(&["routes", "show", "cheap", "--deadline-ms", "2000", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let shown: Value = serde_json::from_str(&out).expect("JSON");
+    let candidates = shown["candidates"].as_array().expect("a list");
+    assert_eq!(candidates[0]["name"], "sandbox/standard", "{shown}");
+    let draft = candidates.iter().find(|one| one["name"] == "sandbox/draft");
+    assert!(draft.expect("it is a candidate")["seconds"]["p95"].as_f64().expect("seconds") > 2.0, "{shown}");
+}
+
+/// What one process has learned the others on the same store know soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_slow_to_one_is_slow_to_all() {
+    let world = World::with(&format!("[routes.cheap]\n{THREE}objective = 'cost'\n")).await;
+    let other = Server::start(world.command(&["serve", "--listen", "127.0.0.1:0"]));
+    let elsewhere = async |prompt: &str| {
+        let request = world.client.post(format!("{}/v1/images/generations", other.url));
+        let request = request.header("content-type", "application/json").body(hurried(prompt).to_string());
+        crate::world::reply(request).await.expect(200).header("x-mimeo-model").to_owned()
+    };
+    assert_eq!(elsewhere("a kite before anything is known").await, "draft");
+    find_out_who_is_slow(&world).await;
+    // It looks every ten seconds.
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    for round in 0.. {
+        if elsewhere(&format!("a kite elsewhere, {round}")).await == "standard" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < end, "it never heard of it");
+        ticks.tick().await;
+    }
 }
 
 /// A second picture for the operator to compare: the answer is the first one, and both are paid.

@@ -8,6 +8,7 @@
 mod attempts;
 mod bound;
 mod budgets;
+mod calls;
 mod credits;
 mod drafts;
 mod entries;
@@ -242,6 +243,7 @@ fn end(attempt: &NewAttempt, term: Term, state: AttemptState, settlement: Settle
         expected: attempt.expected,
         settlement,
         fault: None,
+        timing: None,
         pictures: Vec::new(),
         entry: None,
         refusal: None,

@@ -258,8 +258,7 @@ impl App {
             refusals: Duration::from_secs(config.cache.refusal_ttl_s),
             replies: Duration::from_secs(config.server.idempotency_s),
         };
-        let half_life = Duration::from_secs(u64::from(config.quality.half_life_days) * 24 * 3600);
-        let opinions = Opinions::new(Arc::clone(&store), clock.clone(), half_life);
+        let opinions = Opinions::new(Arc::clone(&store), clock.clone(), config.quality.half_life());
         let pipeline = Arc::new(Pipeline::new(Parts {
             store: Arc::clone(&store),
             shared: shared.clone(),
@@ -340,6 +339,7 @@ impl App {
             routes: self.config.routes.clone(),
             clock: self.clock.clone(),
             opinions: self.opinions.clone(),
+            performance: self.pipeline.performance.clone(),
         };
         duties.begin(&self.duties, &self.stop).await
     }

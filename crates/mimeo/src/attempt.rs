@@ -25,7 +25,7 @@ use crate::ledger::{Ledger, Reservation, subject};
 use crate::providers::{Job, Provider};
 use crate::shared::Shared;
 use crate::store::{
-    AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term,
+    AttemptState, BlobName, Finish, Finished, NewAttempt, Settlement, Store, StoreError, Subject, Term, Timing,
 };
 use again::RetryBudgets;
 use health::Health;
@@ -130,6 +130,8 @@ pub struct Attempt {
     pub reserving: Duration,
     /// How long the provider took, to the last byte.
     pub calling: Duration,
+    /// What is to be learned of that; the room above knows whom it was asked of, and whether it says anything.
+    pub timing: Option<Timing>,
     /// The job that it has become, if the provider has accepted it as one. Nobody else asks for it meanwhile.
     pub job: Option<Held>,
 }
@@ -229,8 +231,18 @@ impl Attempts {
                     Ok(pass) => pass,
                     Err(fault) => {
                         let (result, reserving, calling) = (Err(fault), started.elapsed(), Duration::ZERO);
-                        let attempt =
-                            Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: None };
+                        let attempt = Attempt {
+                            id,
+                            term,
+                            expected,
+                            subject,
+                            result,
+                            warnings,
+                            reserving,
+                            calling,
+                            timing: None,
+                            job: None,
+                        };
                         return Ok(Made::Attempt(Box::new(attempt)));
                     }
                 };
@@ -266,7 +278,8 @@ impl Attempts {
         self.learn(provider, (pass.begun(), sending), held.is_some(), &result);
         failpoint!("attempt::after_answer");
         let (reserving, calling) = (sending - started, sending.elapsed());
-        let attempt = Attempt { id, term, expected, subject, result, warnings, reserving, calling, job: held };
+        let attempt =
+            Attempt { id, term, expected, subject, result, warnings, reserving, calling, timing: None, job: held };
         Ok(Made::Attempt(Box::new(attempt)))
     }
 
@@ -389,6 +402,7 @@ impl Attempt {
             expected: self.expected,
             settlement,
             fault: None,
+            timing: self.timing.clone(),
             pictures: Vec::new(),
             entry: None,
             refusal: None,

@@ -16,6 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::prices::PriceFeed;
 use crate::providers::Catalogue;
 use crate::quality::Opinions;
+use crate::route::performance::Performance;
 use crate::shared::Shared;
 use crate::store::{PurgeFilter, Store, StoreError};
 
@@ -23,6 +24,8 @@ use crate::store::{PurgeFilter, Store, StoreError};
 const PURGES: Duration = Duration::from_millis(500);
 /// How soon feedback that another process was given is known here.
 const FEEDBACK: Duration = Duration::from_secs(5);
+/// How soon it is known here how long the calls of another process took.
+const CALLS: Duration = Duration::from_secs(10);
 /// How often expired pictures are removed from the disk.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often room is made, where what is stored is bounded.
@@ -66,6 +69,8 @@ pub struct Duties {
     pub clock: Clock,
     /// What is believed of candidates.
     pub opinions: Opinions,
+    /// How candidates have done of late.
+    pub performance: Performance,
 }
 
 impl Duties {
@@ -81,6 +86,15 @@ impl Duties {
             while pause(&stopped, FEEDBACK).await {
                 if let Err(error) = opinions.refresh().await {
                     tracing::warn!(%error, "what other processes were told of pictures could not be read");
+                }
+            }
+        });
+        self.performance.begin(&self.store, &self.clock).await?;
+        let (duties, stopped) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            while pause(&stopped, CALLS).await {
+                if let Err(error) = duties.performance.refresh(&duties.store, &duties.clock).await {
+                    tracing::warn!(%error, "how long the calls of other processes took could not be read");
                 }
             }
         });

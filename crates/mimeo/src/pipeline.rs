@@ -150,7 +150,7 @@ pub struct Pipeline {
     renderer: Arc<Renderer>,
     attempts: Attempts,
     /// How candidates have done of late.
-    performance: Performance,
+    pub performance: Performance,
     classifier: Arc<Classifier>,
     callbacks: Callbacks,
     flights: Flights<Landing>,

@@ -198,7 +198,7 @@ async fn run(command: Command, environment: &Environment) -> Outcome {
         Command::Ledger(arguments) => ledger::run(arguments, environment).await,
         Command::Requests(arguments) => requests::run(arguments, environment).await,
         Command::Providers(arguments) => providers::run(arguments, environment),
-        Command::Routes(arguments) => routes::run(arguments, environment),
+        Command::Routes(arguments) => routes::run(arguments, environment).await,
         Command::Prices(arguments) => prices::run(arguments, environment).await,
         Command::Alerts(arguments) => alerts::run(arguments, environment).await,
         Command::Budgets(arguments) => budgets::run(arguments, environment).await,

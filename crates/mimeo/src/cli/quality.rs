@@ -1,7 +1,6 @@
 //! `mimeo quality`: what is believed of whom, and how sure that is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -22,8 +21,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     let config = arguments.common.config(None)?;
     let store = Arc::new(arguments.common.store(environment)?);
-    let half_life = Duration::from_secs(u64::from(config.quality.half_life_days) * 24 * 3600);
-    let opinions = Opinions::new(store, Clock::System, half_life);
+    let opinions = Opinions::new(store, Clock::System, config.quality.half_life());
     opinions.refresh().await?;
     let blueprint = arguments.common.blueprint(config, environment)?;
     let prior = |candidate: &str| blueprint.routes.registry().rating(candidate).map_or(NEUTRAL, f64::from);

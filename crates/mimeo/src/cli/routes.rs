@@ -1,6 +1,8 @@
 //! `mimeo routes`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -8,7 +10,9 @@ use serde_json::json;
 use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::domain::{Call, Caller, Considered, ImageRequest, Price, Quality, RequestId, Seconds, Size};
+use crate::domain::{Call, Caller, Considered, ImageRequest, Quality, RequestId, Seconds, Size};
+use crate::quality::{Opinions, candidate_name};
+use crate::route::performance::Performance;
 use crate::route::rank::{Moment, Sight};
 use crate::route::{Candidate, Maker, Plan, Routes, Sense};
 
@@ -70,18 +74,79 @@ struct Show {
     json: bool,
 }
 
-pub(super) fn run(arguments: Arguments, environment: &Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => list(&arguments.list, environment),
-        Some(Command::List(options)) => list(&options, environment),
-        Some(Command::Show(options)) => show(&options, environment),
+        None => list(&arguments.list, environment).await,
+        Some(Command::List(options)) => list(&options, environment).await,
+        Some(Command::Show(options)) => show(&options, environment).await,
+    }
+}
+
+/// What gateways have learned of candidates, as far as it is stored.
+#[derive(Default)]
+struct Learned {
+    performance: Performance,
+    opinions: Option<Opinions>,
+}
+
+impl Learned {
+    /// What there is; nothing, where nothing was made yet, and with a warning where it cannot be read.
+    async fn of(common: &Common, environment: &Environment) -> Result<Learned, Failure> {
+        let storage = common.config(None)?.storage;
+        if storage.url.is_none() && !storage.path.exists() {
+            return Ok(Learned::default());
+        }
+        Learned::stored(common, environment).await.or_else(|failure| match failure {
+            Failure::Failed(why) => {
+                eprintln!("warning: what was learned of candidates cannot be read: {why}");
+                Ok(Learned::default())
+            }
+            other => Err(other),
+        })
+    }
+
+    async fn stored(common: &Common, environment: &Environment) -> Result<Learned, Failure> {
+        let store = Arc::new(common.store(environment)?);
+        let performance = Performance::default();
+        performance.begin(&store, &Clock::System).await?;
+        let opinions = Opinions::new(store, Clock::System, common.config(None)?.quality.half_life());
+        opinions.refresh().await?;
+        Ok(Learned { performance, opinions: Some(opinions) })
+    }
+
+    /// A candidate as a gateway sees it that is not busy.
+    fn look(&self, plan: &Plan, candidate: &Candidate) -> Sight {
+        let Maker::Provider(_, model) = &candidate.maker else { return Sight::of_template() };
+        let price = model.expected(&candidate.request, 1, 0);
+        let typical = model.typical_latency(candidate.request.quality.as_deref());
+        let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
+        let name = candidate_name(&candidate.name, candidate.request.quality.as_deref());
+        let known = self.performance.of(&name, typical, cold_start);
+        let prior: Quality = candidate.prior(price, 1);
+        let opinion = self.opinions.as_ref().map(|opinions| {
+            let opinion = opinions.opinion(&name, plan.sense.category.as_deref(), prior.mean);
+            Quality { mean: opinion.mean, sd: opinion.sd, evidence: opinion.evidence }
+        });
+        let quality = opinion.unwrap_or(prior);
+        Sight {
+            bound: price,
+            price,
+            time: known.time,
+            errors: known.errors,
+            quality,
+            rating: prior.mean,
+            sample: quality.mean,
+            is_busy: false,
+            idle: known.idle,
+        }
     }
 }
 
 /// A route: its name, where it comes from, whom it would ask or why nobody, and what it looks for.
 type Line<'a> = (&'a str, &'a str, Result<Vec<Considered>, String>, Option<String>);
 
-fn list(options: &List, environment: &Environment) -> Outcome {
+async fn list(options: &List, environment: &Environment) -> Outcome {
+    let learned = Learned::of(&options.common, environment).await?;
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
     let routes = &blueprint.routes;
     let (configured, built_in) = routes.names();
@@ -89,7 +154,7 @@ fn list(options: &List, environment: &Environment) -> Outcome {
         configured.iter().map(|name| (*name, "configured")).chain(built_in.iter().map(|name| (*name, "built in")));
     let lines: Vec<Line<'_>> = names
         .map(|(name, kind)| match plan(routes, &call(name)) {
-            Ok(plan) => (name, kind, Ok(rank(&plan, Moment::default())), plan.objective()),
+            Ok(plan) => (name, kind, Ok(rank(&plan, Moment::default(), &learned)), plan.objective()),
             Err(error) => (name, kind, Err(error.to_string()), None),
         })
         .collect();
@@ -120,7 +185,8 @@ fn list(options: &List, environment: &Environment) -> Outcome {
     print(&table(&["name", "", "objective", "asks for a picture of 1024x1024"], rows, &[]))
 }
 
-fn show(options: &Show, environment: &Environment) -> Outcome {
+async fn show(options: &Show, environment: &Environment) -> Outcome {
+    let learned = Learned::of(&options.common, environment).await?;
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
     let mut call = call(&options.name);
     if let Some(prompt) = &options.prompt {
@@ -129,10 +195,10 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
     call.request.size = options.size.unwrap_or(call.request.size);
     (call.purpose, call.category) = (options.purpose.clone(), options.category.clone());
     call.quality_tier.clone_from(&options.quality_tier);
-    let deadline = options.deadline_ms.map(std::time::Duration::from_millis);
+    let deadline = options.deadline_ms.map(Duration::from_millis);
     let plan = plan(&blueprint.routes, &call).map_err(|error| Failure::Failed(error.to_string()))?;
     let moment = Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() };
-    let considered: Vec<Considered> = rank(&plan, moment).into_iter().chain(plan.unfit()).collect();
+    let considered: Vec<Considered> = rank(&plan, moment, &learned).into_iter().chain(plan.unfit()).collect();
     if options.json {
         return print_json(&json!({
             "route": plan.route, "objective": plan.objective(), "warnings": plan.warnings, "candidates": considered,
@@ -146,7 +212,7 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
     text.push('\n');
     let rows = considered.iter().map(|one| {
         let price = one.expected.known().map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
-        let seconds = one.seconds.map_or_else(String::new, |time| format!("{:.0} s", time.p50));
+        let seconds = |of: fn(Seconds) -> f64| one.seconds.map_or_else(String::new, |time| in_seconds(of(time)));
         let points = one.quality.map_or_else(String::new, |quality| format!("{:.0}", quality.mean));
         let is_left_out = one.rank.is_none();
         let why = one.reason.as_ref().map(|reason| reason.text.clone());
@@ -154,15 +220,27 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
             one.rank.map_or_else(|| "–".to_owned(), |rank| rank.to_string()),
             one.name.clone(),
             if is_left_out && one.quality.is_none() { String::new() } else { price },
-            seconds,
+            seconds(|time| time.p50),
+            seconds(|time| time.p95),
             points,
             why.into_iter().chain(one.notes.iter().cloned()).collect::<Vec<_>>().join("; "),
         ]
     });
-    text += &table(&["", "candidate", "at most", "typical", "points", ""], rows, &[0, 2, 3, 4]);
-    text +=
-        "\nTimes and points are the catalogue's here; a running gateway goes by what it has learned, see `explain`.\n";
+    text += &table(&["", "candidate", "at most", "typical", "slowest 5 %", "points", ""], rows, &[0, 2, 3, 4, 5]);
+    text += match learned.opinions {
+        Some(_) => {
+            "\nTimes and points are what was learned, and the catalogue's where nothing was yet. Who is busy or down now, only \
+             the\nrunning gateway knows: see `explain`.\n"
+        }
+        None => {
+            "\nTimes and points are the catalogue's, since nothing was made here yet; later they are what was learned.\n"
+        }
+    };
     print(&text)
+}
+
+fn in_seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }
 
 fn call(model: &str) -> Call {
@@ -175,20 +253,7 @@ fn plan(routes: &Routes, call: &Call) -> crate::error::Result<Plan> {
     routes.plan(call, Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None })
 }
 
-/// The candidates as a gateway sees them that has not asked any of them yet.
-fn rank(plan: &Plan, moment: Moment) -> Vec<Considered> {
-    let look = |candidate: &Candidate| {
-        let (price, time) = match &candidate.maker {
-            Maker::Provider(_, model) => (
-                model.expected(&candidate.request, 1, 0),
-                model.typical_latency(candidate.request.quality.as_deref()).map(|typical| typical.as_secs_f64()),
-            ),
-            Maker::Template => (Price::FREE, None),
-        };
-        let quality: Quality = candidate.prior(price, 1);
-        let time = time.map(|p50| Seconds { p50, p95: 2.0 * p50, evidence: 0.0 });
-        let (bound, errors, sample) = (price, 0.0, quality.mean);
-        Sight { bound, price, time, errors, quality, rating: sample, sample, is_busy: false, idle: None }
-    };
-    plan.rank(moment, look).1
+/// The candidates as a gateway sees them now.
+fn rank(plan: &Plan, moment: Moment, learned: &Learned) -> Vec<Considered> {
+    plan.rank(moment, |candidate| learned.look(plan, candidate)).1
 }

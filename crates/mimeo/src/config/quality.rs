@@ -1,5 +1,7 @@
 //! Checks of pictures that were paid for, and who judges them.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,6 +23,13 @@ pub struct Quality {
 impl Default for Quality {
     fn default() -> Self {
         Quality { checks: true, half_life_days: 90, judge: None }
+    }
+}
+
+impl Quality {
+    /// After which time feedback counts half.
+    pub fn half_life(&self) -> Duration {
+        Duration::from_secs(u64::from(self.half_life_days) * 24 * 3600)
     }
 }
 

@@ -279,8 +279,12 @@ impl Pipeline {
         let sent = if let Ok(Made::Attempt(attempt)) = &made { Some(attempt.id) } else { None };
         let outcome = match made {
             // Dropped here, it is asked for in the background.
-            Ok(Made::Attempt(attempt)) if attempt.is_still_made() => Err(still_made(order, provider, &attempt)),
-            Ok(Made::Attempt(attempt)) => {
+            Ok(Made::Attempt(attempt)) if attempt.is_still_made() => {
+                self.learn(order, account, &attempt);
+                Err(still_made(order, provider, &attempt))
+            }
+            Ok(Made::Attempt(mut attempt)) => {
+                attempt.timing = self.learn(order, account, &attempt);
                 laps.put("reserve", attempt.reserving);
                 laps.put("provider", attempt.calling);
                 warnings.clone_from(&attempt.warnings);
@@ -316,7 +320,6 @@ impl Pipeline {
     ) -> Result<Called> {
         let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
-        self.learn(order, account, n, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
                 let request = &candidate.request;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::make::Account;
 use super::{Order, Pipeline};
 use crate::alerts::{Alert, AlertKind};
+use crate::attempt::Attempt;
 use crate::config::Objective;
-use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Usd, Verdict};
+use crate::domain::{Considered, Quality, Reason, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::quality::candidate_name;
 use crate::route::rank::{Moment, Sight};
 use crate::route::{Candidate, Maker, fortune};
+use crate::store::Timing;
 
 /// Calls from which on the slowest of them say something.
 const ENOUGH: f64 = 10.0;
@@ -35,28 +37,21 @@ impl Pipeline {
         nobody.map_or(Ok(ranked), Err)
     }
 
-    /// Learns how long a call for `n` pictures took and what it cost, or that it failed.
-    pub(super) fn learn(
-        &self,
-        order: &Order,
-        account: Account<'_>,
-        n: u32,
-        took: Duration,
-        outcome: &std::result::Result<Generated, Fault>,
-    ) {
+    /// Learns how long a call took, or that it failed; and what others are to learn of it, if anything.
+    pub(super) fn learn(&self, order: &Order, account: Account<'_>, attempt: &Attempt) -> Option<Timing> {
         let Account { candidate, provider, model, .. } = account;
-        let made = match outcome {
-            Ok(generated) => {
-                let billed = model.billed(&candidate.request, n, order.partials(), generated);
-                Some((u64::from(n), billed.known().unwrap_or(Usd::ZERO)))
-            }
-            Err(fault) if fault.kind.is_its_providers() => None,
+        let is_made = match &attempt.result {
+            Ok(_) => true,
+            // It takes at least as long, and goes on.
+            Err(_) if attempt.is_still_made() => true,
+            Err(fault) if fault.kind.is_its_providers() => false,
             // Who refuses, or is asked too often, is neither slow nor broken.
-            Err(_) => return,
+            Err(_) => return None,
         };
         let name = known_as(candidate);
-        self.performance.note(&name, took, made);
-        let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return };
+        let timing = Timing { candidate: name.clone(), took: attempt.calling };
+        self.performance.note(attempt.id, &timing, is_made);
+        let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return Some(timing) };
         let known = self.performance.of(&name, model.typical_latency(None), Duration::ZERO);
         if let Some(time) = known.time.filter(|time| time.evidence >= ENOUGH && time.p95 > slow) {
             let message = format!(
@@ -66,24 +61,11 @@ impl Pipeline {
             let subject = format!("{name} of {}", provider.name);
             self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject, message, at: self.clock.now() });
         }
+        Some(timing)
     }
 
     fn look_at(&self, order: &Order, candidate: &Candidate, count: u32) -> Sight {
-        let Maker::Provider(provider, model) = &candidate.maker else {
-            let quality = Quality { mean: 100.0, sd: 0.0, evidence: 0.0 };
-            let (bound, price, time, errors) = (Price::FREE, Price::FREE, None, 0.0);
-            return Sight {
-                bound,
-                price,
-                time,
-                errors,
-                quality,
-                rating: 100.0,
-                sample: 100.0,
-                is_busy: false,
-                idle: None,
-            };
-        };
+        let Maker::Provider(provider, model) = &candidate.maker else { return Sight::of_template() };
         let bound = self.prices.expected(provider, model, &candidate.request, count, order.partials());
         let price = self.prices.estimate(provider, model, &candidate.request, count).usd;
         let typical = model.typical_latency(candidate.request.quality.as_deref());

@@ -78,6 +78,8 @@ impl Pipeline {
             warnings: Vec::new(),
             reserving: Duration::ZERO,
             calling: started.elapsed(),
+            // It began in another process, or was learned from as one that takes too long.
+            timing: None,
             job: Some(held),
         };
         let account =
@@ -200,6 +202,7 @@ impl Pipeline {
             expected: attempt.expected,
             settlement: Settlement::Suspend,
             fault: Some(fault.to_string()),
+            timing: None,
             pictures: Vec::new(),
             entry: None,
             refusal: None,

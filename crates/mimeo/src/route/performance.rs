@@ -1,4 +1,5 @@
-//! How long candidates take, how often they fail, and what they took in: learned from calls, and forgotten again.
+//! How long candidates take, and how often they fail: learned from the calls of all processes on one store, and
+//! forgotten again.
 //!
 //! Times lie in buckets that are each an eighth wider than the one before, so that a quantile is exact to 6 %. What is
 //! old weighs less: half after half an hour, and each new call takes a fiftieth of the weight of all before it. Calls
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Seconds, Usd};
+use crate::clock::{Clock, Millis};
+use crate::domain::{AttemptId, Seconds};
+use crate::store::{PastCall, Store, StoreError, Timing};
 
 /// After which time what was learned counts half.
 const HALF_LIFE: Duration = Duration::from_secs(1800);
@@ -23,10 +26,23 @@ const COLD: Duration = Duration::from_secs(300);
 const BUCKETS: (f64, f64, usize) = (0.02, 1.125, 98);
 /// So many calls the catalogue's word counts for.
 const PRIOR: f64 = 3.0;
+/// How far back whoever begins looks: after four half-lives a call counts a sixteenth.
+const MEMORY: Duration = Duration::from_secs(4 * 1800);
+/// How far back whoever knows of them looks for the calls of others. Longer than clocks differ and commits take.
+const RECENT: Duration = Duration::from_secs(60);
+/// Calls that are read at once, the newest: of each candidate hardly more than the last two hundred matter.
+const MOST: u32 = 5000;
 
 /// What was learned of all candidates. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Performance(Arc<Mutex<HashMap<String, Learned>>>);
+pub struct Performance(Arc<Mutex<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    candidates: HashMap<String, Learned>,
+    /// The calls that count already and could be read once more, and when they ended.
+    counted: HashMap<AttemptId, Instant>,
+}
 
 /// What was learned of one.
 #[derive(Clone, Debug)]
@@ -35,8 +51,7 @@ struct Learned {
     cold: Times,
     calls: f64,
     failed: f64,
-    spent: Usd,
-    pictures: u64,
+    /// When the last one ended.
     last: Instant,
 }
 
@@ -56,10 +71,6 @@ pub struct Known {
     pub errors: f64,
     /// How long ago the last one was; `None` is never.
     pub idle: Option<Duration>,
-    /// What they cost since this process began.
-    pub spent: Usd,
-    /// Pictures that came of them since then.
-    pub pictures: u64,
 }
 
 impl Times {
@@ -99,43 +110,88 @@ impl Times {
 
 impl Learned {
     fn new(now: Instant) -> Learned {
-        let times = Times::NONE;
-        Learned { warm: times.clone(), cold: times, calls: 0.0, failed: 0.0, spent: Usd::ZERO, pictures: 0, last: now }
+        Learned { warm: Times::NONE, cold: Times::NONE, calls: 0.0, failed: 0.0, last: now }
     }
 
     /// The part of the weight that is left after a time.
     fn left(&self, now: Instant) -> f64 {
-        0.5_f64.powf(now.saturating_duration_since(self.last).as_secs_f64() / HALF_LIFE.as_secs_f64())
+        left(now.saturating_duration_since(self.last))
+    }
+}
+
+/// The part of its weight that something has so long afterwards.
+fn left(age: Duration) -> f64 {
+    0.5_f64.powf(age.as_secs_f64() / HALF_LIFE.as_secs_f64())
+}
+
+impl All {
+    /// Counts a call that ended at `at`, once.
+    fn count(&mut self, attempt: AttemptId, timing: &Timing, is_made: bool, at: Instant) {
+        if self.counted.insert(attempt, at).is_some() {
+            return;
+        }
+        let Timing { candidate, took } = timing;
+        let known = self.candidates.contains_key(candidate);
+        let learned = match self.candidates.get_mut(candidate) {
+            Some(learned) => learned,
+            None => self.candidates.entry(candidate.clone()).or_insert_with(|| Learned::new(at)),
+        };
+        let began = at.checked_sub(*took).unwrap_or(at);
+        let is_cold = !known || began.saturating_duration_since(learned.last) >= COLD;
+        // Another process' call may be heard of after a later one.
+        let weight = left(learned.last.saturating_duration_since(at));
+        let fade = FADE * learned.left(at);
+        learned.calls = learned.calls * fade + weight;
+        learned.failed *= fade;
+        learned.warm.fade(if is_cold { learned.left(at) } else { fade });
+        learned.cold.fade(if is_cold { fade } else { learned.left(at) });
+        learned.last = learned.last.max(at);
+        if is_made {
+            let times = if is_cold { &mut learned.cold } else { &mut learned.warm };
+            times.add(took.as_secs_f64(), weight);
+        } else {
+            learned.failed += weight;
+        }
     }
 }
 
 impl Performance {
-    /// Notes that a call to `candidate` ended after this time, with so many pictures for this price, or failed.
-    pub fn note(&self, candidate: &str, took: Duration, made: Option<(u64, Usd)>) {
-        let now = Instant::now();
+    /// Notes that a call of this process has just ended, with pictures or without.
+    pub fn note(&self, attempt: AttemptId, timing: &Timing, is_made: bool) {
+        self.all().count(attempt, timing, is_made, Instant::now());
+    }
+
+    /// What the calls of the last two hours teach that `store` knows of, whoever made them.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn begin(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+        self.read(store, clock.now(), MEMORY).await
+    }
+
+    /// Learns from the calls that other processes have ended since this was asked last, which must not be a minute ago.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn refresh(&self, store: &Store, clock: &Clock) -> Result<(), StoreError> {
+        self.read(store, clock.now(), RECENT).await
+    }
+
+    async fn read(&self, store: &Store, now: Millis, of: Duration) -> Result<(), StoreError> {
+        let since = now.saturating_sub(Millis::try_from(of.as_millis()).unwrap_or(Millis::MAX));
+        self.hear(&store.calls_since(since, MOST).await?, now);
+        Ok(())
+    }
+
+    /// Counts calls that were read `now`, oldest first, as far as they do not count yet.
+    fn hear(&self, calls: &[PastCall], now: Millis) {
         let mut all = self.all();
-        let known = all.contains_key(candidate);
-        let learned = match all.get_mut(candidate) {
-            Some(learned) => learned,
-            None => all.entry(candidate.to_owned()).or_insert_with(|| Learned::new(now)),
-        };
-        let began = now.checked_sub(took).unwrap_or(now);
-        let is_cold = !known || began.saturating_duration_since(learned.last) >= COLD;
-        let fade = FADE * learned.left(now);
-        learned.calls = learned.calls * fade + 1.0;
-        learned.failed *= fade;
-        learned.warm.fade(if is_cold { learned.left(now) } else { fade });
-        learned.cold.fade(if is_cold { fade } else { learned.left(now) });
-        learned.last = now;
-        match made {
-            None => learned.failed += 1.0,
-            Some((pictures, usd)) => {
-                let times = if is_cold { &mut learned.cold } else { &mut learned.warm };
-                times.add(took.as_secs_f64(), 1.0);
-                learned.pictures += pictures;
-                learned.spent += usd;
-            }
+        let here = Instant::now();
+        for call in calls {
+            let age = Duration::from_millis(u64::try_from(now.saturating_sub(call.at_ms)).unwrap_or(0));
+            all.count(call.attempt, &call.timing, call.is_made, here.checked_sub(age).unwrap_or(here));
         }
+        all.counted.retain(|_, at| here.saturating_duration_since(*at) < RECENT * 2);
     }
 
     /// What is known of `candidate`. `typical` is how long the catalogue says that its calls take, and `cold_start` how
@@ -143,7 +199,7 @@ impl Performance {
     pub fn of(&self, candidate: &str, typical: Option<Duration>, cold_start: Duration) -> Known {
         let now = Instant::now();
         let all = self.all();
-        let learned = all.get(candidate);
+        let learned = all.candidates.get(candidate);
         let idle = learned.map(|learned| now.saturating_duration_since(learned.last));
         let is_cold = idle.is_none_or(|idle| idle >= COLD);
         let left = learned.map_or(0.0, |learned| learned.left(now));
@@ -171,11 +227,10 @@ impl Performance {
         });
         // One failure is no rule: two calls that went well are thought to be before it.
         let errors = learned.map_or(0.0, |learned| learned.failed * left / (learned.calls * left + 2.0));
-        let (spent, pictures) = learned.map_or((Usd::ZERO, 0), |learned| (learned.spent, learned.pictures));
-        Known { time, errors, idle, spent, pictures }
+        Known { time, errors, idle }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Learned>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,8 +243,12 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    fn made() -> Option<(u64, Usd)> {
-        Some((1, "0.01".parse().unwrap()))
+    impl Performance {
+        /// A call to `a` that ends now.
+        fn called(&self, took: f64, is_made: bool) {
+            let timing = Timing { candidate: "a".to_owned(), took: seconds(took) };
+            self.note(AttemptId::random(), &timing, is_made);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,19 +256,17 @@ mod tests {
         let all = Performance::default();
         for call in 0..200 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(if call % 10 == 9 { 8.0 } else { 2.0 }), made());
+            all.called(if call % 10 == 9 { 8.0 } else { 2.0 }, true);
         }
         let time = all.of("a", None, Duration::ZERO).time.unwrap();
         assert!((1.85..2.15).contains(&time.p50) && (7.4..8.6).contains(&time.p95), "{time:?}");
         // It has become fast: what was before is forgotten within some hundred calls.
         for _ in 0..200 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(0.5), made());
+            all.called(0.5, true);
         }
         let time = all.of("a", None, Duration::ZERO).time.unwrap();
         assert!(time.p95 < 0.6, "{time:?}");
-        let known = all.of("a", None, Duration::ZERO);
-        assert_eq!((known.pictures, known.spent), (400, "4".parse().unwrap()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,7 +277,7 @@ mod tests {
         assert!((14.0..16.0).contains(&time.p50) && time.p95 > 20.0 && time.evidence == 0.0, "{time:?}");
         for _ in 0..60 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(1.0), made());
+            all.called(1.0, true);
         }
         let time = all.of("a", Some(seconds(10.0)), seconds(5.0)).time.unwrap();
         assert!((0.9..1.1).contains(&time.p50), "{time:?}");
@@ -235,10 +292,10 @@ mod tests {
         let all = Performance::default();
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(600)).await;
-            all.note("a", seconds(20.0), made());
+            all.called(20.0, true);
             for _ in 0..5 {
                 tokio::time::advance(seconds(3.0)).await;
-                all.note("a", seconds(2.0), made());
+                all.called(2.0, true);
             }
         }
         let warm = all.of("a", None, Duration::ZERO).time.unwrap();
@@ -252,10 +309,49 @@ mod tests {
     async fn failures_count_and_are_forgotten() {
         let all = Performance::default();
         for call in 0..100 {
-            all.note("a", seconds(1.0), if call % 2 == 0 { made() } else { None });
+            all.called(1.0, call % 2 == 0);
         }
         assert!((0.4..0.6).contains(&all.of("a", None, Duration::ZERO).errors));
         tokio::time::advance(HALF_LIFE * 10).await;
         assert!(all.of("a", None, Duration::ZERO).errors < 0.1);
+    }
+
+    fn past(took: f64, at_ms: Millis) -> PastCall {
+        let timing = Timing { candidate: "a".to_owned(), took: seconds(took) };
+        PastCall { attempt: AttemptId::random(), timing, is_made: true, at_ms }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_counts_as_what_was_seen() {
+        let (seen, read) = (Performance::default(), Performance::default());
+        let mut calls = Vec::new();
+        for call in 0..100_i64 {
+            tokio::time::advance(seconds(30.0)).await;
+            let took = if call % 10 == 9 { 9.0 } else { 3.0 };
+            seen.called(took, true);
+            calls.push(past(took, (call + 1) * 30_000));
+        }
+        read.hear(&calls, 100 * 30_000);
+        assert_eq!(read.of("a", None, Duration::ZERO), seen.of("a", None, Duration::ZERO));
+        // Once more is not twice.
+        read.hear(&calls[98..], 100 * 30_000);
+        assert_eq!(read.of("a", None, Duration::ZERO), seen.of("a", None, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_heard_late_counts_for_its_age() {
+        let all = Performance::default();
+        tokio::time::advance(HALF_LIFE * 4).await;
+        for _ in 0..4 {
+            all.called(1.0, true);
+        }
+        // Eight that took long, three half-lives ago: they weigh as one.
+        let now = i64::try_from(HALF_LIFE.as_millis()).unwrap() * 4;
+        let long_ago: Vec<PastCall> = (0..8).map(|_| past(60.0, now / 4)).collect();
+        all.hear(&long_ago, now);
+        let known = all.of("a", None, Duration::ZERO);
+        assert_eq!(known.idle, Some(Duration::ZERO), "the last one is not the one that was heard last");
+        let time = known.time.unwrap();
+        assert!(time.p50 < 1.1 && time.p95 > 50.0 && (3.0..4.0).contains(&time.evidence), "{time:?}");
     }
 }

@@ -32,6 +32,23 @@ pub struct Sight {
     pub idle: Option<Duration>,
 }
 
+impl Sight {
+    /// A template: drawn here and now, for nothing, and just what was asked for.
+    pub const fn of_template() -> Sight {
+        Sight {
+            bound: Price::FREE,
+            price: Price::FREE,
+            time: None,
+            errors: 0.0,
+            quality: Quality { mean: 100.0, sd: 0.0, evidence: 0.0 },
+            rating: 100.0,
+            sample: 100.0,
+            is_busy: false,
+            idle: None,
+        }
+    }
+}
+
 /// What the moment and the caller have to say.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {

@@ -1,6 +1,7 @@
 //! Attempts and the ledger rows that go with them. An attempt's state and its money change in one
 //! transaction, or not at all, and only at the hand of the process that owns it in its present term.
 
+use super::calls::Timing;
 use super::entries::{EntryWrite, NewPicture, Refusal, put_pictures, write_refusal};
 use super::money::{BudgetLimit, BudgetUse, Deltas, Subject, append};
 use super::sql::{Row, Sql, SqlError, lock_name, price, values};
@@ -131,6 +132,8 @@ pub struct Finish {
     pub settlement: Settlement,
     /// Why it failed.
     pub fault: Option<String>,
+    /// What it says about who was asked; `None` is nothing.
+    pub timing: Option<Timing>,
     /// Pictures to store.
     pub pictures: Vec<NewPicture>,
     /// The key that they answer.
@@ -219,6 +222,13 @@ impl Store {
                 }
                 if let Some(fault) = &finish.fault {
                     sql.execute("UPDATE attempts SET fault = ?2 WHERE id = ?1", &values![*id, fault])?;
+                }
+                if let Some(Timing { candidate, took }) = &finish.timing {
+                    let ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+                    sql.execute(
+                        "UPDATE attempts SET candidate = ?2, took_ms = ?3 WHERE id = ?1",
+                        &values![*id, candidate, ms],
+                    )?;
                 }
                 if let Some((key, refusal)) = &finish.refusal {
                     write_refusal(sql, *key, refusal)?;

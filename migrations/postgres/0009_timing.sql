@@ -1,0 +1,4 @@
+-- As migrations/sqlite 0010.
+ALTER TABLE attempts ADD COLUMN candidate TEXT;
+ALTER TABLE attempts ADD COLUMN took_ms BIGINT;
+CREATE INDEX attempts_by_end ON attempts (updated_ms) WHERE took_ms IS NOT NULL;
