@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budgets::{BudgetListing, Budgets};
-pub use credits::{Credits, Left, Marginal, marginal};
+pub use credits::{Credits, Left, covering};
 
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::domain::{AttemptId, Call, Caller, Delivered, Price, RequestId, Usd};
