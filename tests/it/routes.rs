@@ -266,6 +266,14 @@ async fn faults_are_told() {
     }
 }
 
+/// What the classifier came to is told with the candidate that it was for.
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_are_told() {
+    let world = World::with("[routes.easy]\ncandidates = ['sandbox/standard']\ndynamic_steps = true\n").await;
+    let reply = world.generate(ask("easy", "White ceramic mug on a white background")).await.expect(200);
+    assert!(explain(&reply).contains("1. sandbox/standard (25 steps)"), "{}", explain(&reply));
+}
+
 /// Whom a route would ask, and why not the others, without asking anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_are_listed_and_shown() {
