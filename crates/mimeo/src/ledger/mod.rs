@@ -239,7 +239,7 @@ pub fn subject(call: &Call, route: &str, provider: &str, model: &str, pictures: 
         provider: provider.to_owned(),
         model: model.to_owned(),
         purpose: call.purpose.clone(),
-        request: call.id,
+        request: call.asked_as(),
         pictures,
         credit: None,
     }
