@@ -14,6 +14,8 @@ pub enum Stage {
     Draft,
     /// The picture itself.
     Final,
+    /// The same picture once more, by another model, for the operator to compare.
+    Shadow,
 }
 
 impl Stage {
@@ -22,6 +24,7 @@ impl Stage {
         match self {
             Stage::Draft => "draft",
             Stage::Final => "final",
+            Stage::Shadow => "shadow",
         }
     }
 }
@@ -50,6 +53,7 @@ impl Leg {
         match self.stage {
             Stage::Draft => pictures.iter().map(|draft| self.spared_by(draft)).sum(),
             Stage::Final => -self.taken_back,
+            Stage::Shadow => Usd::ZERO,
         }
     }
 
@@ -111,5 +115,6 @@ mod tests {
         assert_eq!(Leg { final_price: Price::Unknown, ..leg }.saving(&[draft(known(1))]), Usd::ZERO);
         let made = Leg { stage: Stage::Final, taken_back: cents(3), ..leg };
         assert_eq!(made.saving(&[draft(known(4))]), cents(-3));
+        assert_eq!(Leg { stage: Stage::Shadow, ..made }.saving(&[draft(known(1))]), Usd::ZERO);
     }
 }
