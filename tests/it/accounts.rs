@@ -139,6 +139,40 @@ async fn sixty_four_clients_get_what_is_there_and_no_more() {
     assert_eq!(ledger["reserved_usd"], "0");
 }
 
+/// A plan may include several things: who comes too late for one of them gets what is in another, before any money.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pot_is_drawn_before_money() {
+    let world = World::with(
+        "[providers.small]\nrecord = 'sandbox'\nbase_url = '{sandbox}/native/v1'\n\
+         plan = { fee_usd = '5', included = [{ pictures = 2, per = 'month' }, { usd = '0.05', per = 'day', paid = true }] }\n\
+         [routes.free]\ncandidates = ['small/standard']\ncredits = 'only'\n\
+         [routes.hero]\ncandidates = ['small/standard', 'sandbox/draft']\n",
+    )
+    .await;
+    // Two of them are free, and one is prepaid, in one request.
+    let mut three = kite("hero", "three");
+    three["n"] = json!(3);
+    assert_eq!(made(&world.generate(three).await.expect(200)), ("small", "0"));
+    let prompts: Vec<String> = (0..16).map(|number| format!("kite {number} [[latency=50]]")).collect();
+    let replies = join_all(prompts.iter().map(|prompt| world.generate(kite("free", prompt)))).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 4, "what is left of the prepaid pot");
+    assert_eq!((world.book().await.len(), world.ledger().await["spent_usd"].clone()), (7, json!("0")));
+    let (_, alerts, _) = world.run(&["alerts", "--json"]);
+    assert!(!alerts.contains("account_spent"), "credits that are used up are no fault of the account: {alerts}");
+}
+
+/// A picture that fails its checks is made again by the next candidate, not by the same one for money.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_credits_drew_badly_is_drawn_by_the_next_one() {
+    let world = World::with(&format!(
+        "{}[routes.hero]\ncandidates = ['small/standard', 'sandbox/draft']\nquality = {{ on_fail = 'next' }}\n",
+        small("pictures = 2\nper = 'month'")
+    ))
+    .await;
+    let reply = world.generate(kite("hero", "one [[blank-picture*1]]")).await.expect(200);
+    assert_eq!(made(&reply), ("sandbox", "0.002"), "{}", explain(&reply));
+}
+
 /// What nobody knows the end of stays drawn, also when it is taken out of suspense.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_have_been_made_is_drawn() {

@@ -51,6 +51,13 @@ impl Sandbox {
         reply(client.get(format!("{}/control/stats", self.url))).await.expect(200).body
     }
 
+    /// Has the next call meet `fault`, as a directive of a prompt names it.
+    pub async fn fail_next(&self, client: &reqwest::Client, fault: &str) {
+        let script = format!("{{\"faults\":[{{\"fault\":\"{fault}\"}}]}}");
+        let request = client.post(format!("{}/control/faults", self.url)).header("content-type", "application/json");
+        reply(request.body(script)).await.expect(200);
+    }
+
     /// Waits until `condition` holds for the statistics. Bounded by 30 s.
     pub async fn until(&self, client: &reqwest::Client, condition: impl Fn(&Value) -> bool) {
         for _ in 0..3000 {

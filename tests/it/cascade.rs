@@ -179,6 +179,126 @@ async fn a_good_draft_is_made_final_at_once_and_a_bad_one_is_not() {
     assert!(warnings(&poor).contains("max_spend_usd is 0.039"), "{}", warnings(&poor));
     let enough = world.generate(with(kite("a hill"), "max_spend_usd", json!("0.042"))).await.expect(200);
     assert_eq!(enough.header("x-mimeo-stage"), "final");
+
+    // What is said of a request is said of the picture that its caller got, and both are in the ledger under its name.
+    let said = json!({ "request_id": good.header("x-request-id"), "rating": 5 });
+    let told = world.post("/v1/feedback", said).await.expect(200).body;
+    assert_eq!(told["images"], json!([good.body["mimeo"]["images"][0]["id"]]));
+    assert_eq!(told["quality"][0]["candidate"], "sandbox/premium");
+    let said = json!({ "request_id": bad.header("x-request-id"), "rating": 1 });
+    let told = world.post("/v1/feedback", said).await.expect(200).body;
+    assert_eq!(told["quality"][0]["candidate"], "sandbox/draft", "{told}");
+}
+
+/// One picture may be the draft of requests that differ in what is said of the final: each gets its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_is_what_was_asked_for_with_its_draft() {
+    let world = World::with(
+        "[routes.hero]\ncandidates = ['openai/gpt-image-2']\n\
+         [routes.hero.cascade]\ndraft = ['sandbox/draft']\n",
+    )
+    .await;
+    let ask = |quality: &str| with(with(kite("a kite"), "size", json!("1024x1024")), "quality", json!(quality));
+    let dear = world.generate(ask("high")).await.expect(200);
+    let cheap = world.generate(ask("low")).await.expect(200);
+    assert_eq!((cheap.cache(), &cheap.body["mimeo"]["images"]), ("hit", &dear.body["mimeo"]["images"]), "one draft");
+    let story = |reply: &Reply| reply.body["mimeo"]["cascade"]["draft_request_id"].clone();
+    let made = finalize(&world, &dear, json!({})).await.expect(200);
+    assert_eq!((&made.body["quality"], story(&made)), (&json!("high"), json!(dear.header("x-request-id"))));
+    let made = finalize(&world, &cheap, json!({})).await.expect(200);
+    assert_eq!((&made.body["quality"], story(&made)), (&json!("low"), json!(cheap.header("x-request-id"))));
+    // Who names the picture alone gets what was asked for last; a wish that nobody had is no draft.
+    let path = format!("/v1/images/{}/finalize", dear.body["mimeo"]["cascade"]["image_id"].as_str().expect("a name"));
+    let last = world.post(&path, json!({})).await.expect(200);
+    assert_eq!((last.cache(), &last.body["quality"]), ("hit", &json!("low")));
+    assert_eq!(
+        world.post(&format!("{path}?wish=0123456789abcdef"), json!({})).await.expect(404).code(),
+        "draft_not_found"
+    );
+    assert_eq!(world.post(&format!("{path}?wsh=1"), json!({})).await.expect(400).code(), "unknown_parameter");
+}
+
+/// Who hangs up has had it made all the same, so it is not counted as saved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_that_nobody_waits_for_is_taken_back_as_well() {
+    let mut world = World::with(&hero("approval")).await;
+    let draft = world.generate(kite("a kite")).await.expect(200);
+    world.sandbox.fail_next(&world.client, "latency=1000").await;
+    tokio::select! {
+        reply = finalize(&world, &draft, json!({})) => panic!("it takes a second: {}", reply.body),
+        () = world.until(|stats| stats["in_flight"].as_u64() == Some(1)) => {}
+    }
+    assert_eq!(world.gateway.terminate(), Some(0));
+    let (_, out, _) = world.run(&["ledger", "--json"]);
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&report["spent_usd"], &report["saved_usd"]), (&json!("0.042"), &json!("0")), "{report}");
+}
+
+/// Of a pool of drafts each has one final, however often it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_draft_of_a_pool_has_one_final() {
+    let world = World::with(
+        "[routes.hero]\ncandidates = ['sandbox/premium']\ncache = { variants = 3 }\n\
+         [routes.hero.cascade]\ndraft = ['sandbox/draft']\n",
+    )
+    .await;
+    let [one, other] =
+        [world.generate(kite("a kite")).await.expect(200), world.generate(kite("a kite")).await.expect(200)];
+    assert_ne!(one.pictures(), other.pictures());
+    let made = finalize(&world, &one, json!({})).await.expect(200);
+    let again = finalize(&world, &one, json!({})).await.expect(200);
+    assert_eq!((again.cache(), again.pictures()), ("hit", made.pictures()));
+    assert_ne!(finalize(&world, &other, json!({})).await.expect(200).pictures(), made.pictures());
+    assert_eq!(world.book().await.len(), 4);
+}
+
+/// What a route does with bad pictures does not keep a bad draft from being replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_draft_is_for_the_cascade_to_judge() {
+    let world = World::with(
+        &hero("on_fail").replace("[routes.hero.cascade]", "quality = { on_fail = 'discard' }\n[routes.hero.cascade]"),
+    )
+    .await;
+    let bad = world.generate(kite("a boat [[blank-picture*1]]")).await.expect(200);
+    assert_eq!(came_to(&bad), ["final", "premium", "0.042", "0"]);
+}
+
+/// What is advised where nobody knows how a final ended can be done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_of_unknown_outcome_may_be_paid_again_knowingly() {
+    let world = World::with(&hero("approval")).await;
+    let draft = world.generate(kite("a kite")).await.expect(200);
+    world.sandbox.fail_next(&world.client, "bill-then-reset").await;
+    assert_eq!(finalize(&world, &draft, json!({})).await.expect(504).code(), "outcome_unknown");
+    let again = finalize(&world, &draft, json!({})).await.expect(504);
+    assert!(again.message().contains("`retry_unknown`"), "{}", again.message());
+    let made = finalize(&world, &draft, json!({ "retry_unknown": true })).await.expect(200);
+    assert_eq!(came_to(&made), ["final", "premium", "0.04", "-0.038"]);
+}
+
+/// Who asks for `auto`, or for nothing, gets what the route does that it comes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_begins_with_a_draft_where_its_route_does() {
+    let world = World::with(&(hero("approval") + "[routes.other]\ncandidates = ['sandbox/standard']\n")).await;
+    let ask = |prompt: &str, model: Value| with(with(kite(prompt), "model", model), "explain", json!(true));
+    let said = with(ask("a kite", json!("auto")), "purpose", json!("hero"));
+    let read = ask("a hero banner for our homepage", Value::Null);
+    for body in [said.clone(), read] {
+        let draft = world.generate(with(body, "quality_tier", json!("standard"))).await.expect(200);
+        assert_eq!(came_to(&draft), ["draft", "draft", "0.002", "0.038"]);
+        let story = &draft.body["mimeo"]["story"];
+        assert_eq!(story["route"], "hero");
+        assert!(story["reading"].to_string().contains("read as hero"), "why it is that one: {story}");
+        assert_eq!(
+            came_to(&finalize(&world, &draft, json!({})).await.expect(200)),
+            ["final", "premium", "0.04", "-0.038"]
+        );
+    }
+    let by_name = world.generate(kite("a kite")).await.expect(200);
+    assert_eq!(came_to(&by_name), ["draft", "draft", "0", "0.04"], "the same draft");
+    // What another route serves is made at once.
+    let plain = world.generate(ask("a kite", json!("standard"))).await.expect(200);
+    assert_eq!(plain.header("x-mimeo-stage"), "");
 }
 
 /// The draft goes out in time, and the final that was begun is paid once.
@@ -247,11 +367,12 @@ async fn a_draft_is_a_draft_for_its_time() {
         size: None,
         quality: None,
         max_spend: Some(Usd::ZERO),
+        retry_unknown: false,
         deadline: None,
         explain: false,
     };
     let pipeline = &inside.app.pipeline;
-    let finalize = || Box::pin(pipeline.finalize(picture, approval.clone()));
+    let finalize = || Box::pin(pipeline.finalize(picture, None, approval.clone()));
     inside.later(59);
     assert_eq!(finalize().await.unwrap_err().kind, Kind::OverBudget);
     inside.later(1);

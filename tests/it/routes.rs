@@ -250,6 +250,49 @@ async fn a_shadow_is_made_and_nobody_gets_it() {
     assert_eq!(code, 0, "{err}");
 }
 
+/// A shadow is told of beside the request that it shadows, begins nothing by itself, and saves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_says_whose_it_is() {
+    let mut world = World::with(
+        "[routes.real]\ncandidates = ['sandbox/standard']\nshadow = { model = 'hero', percent = 100 }\n\
+         [routes.hero]\ncandidates = ['sandbox/premium']\n[routes.hero.cascade]\ndraft = ['sandbox/draft']\n\
+         [routes.both]\ncandidates = ['sandbox/standard']\nshadow = { model = 'sandbox/premium', percent = 100 }\n\
+         [routes.both.cascade]\ndraft = ['sandbox/draft']\nfinalize = 'on_pass'\n",
+    )
+    .await;
+    let one = world.generate(ask("real", "a kite")).await.expect(200);
+    // A shadow that is there already.
+    world.generate(ask("sandbox/premium", "a boat")).await.expect(200);
+    world.generate(ask("real", "a boat")).await.expect(200);
+    let made = world.generate(ask("both", "a mill")).await.expect(200);
+    assert_eq!(made.header("x-mimeo-stage"), "final");
+    // A gateway that stops waits for them.
+    assert_eq!(world.gateway.terminate(), Some(0));
+    world.restart();
+    assert_eq!(world.book().await.len(), 7, "four pictures, a draft, and two shadows");
+
+    let story = async |id: &str| world.get(&format!("/v1/requests/{id}")).await.expect(200).body;
+    let told = story(one.header("x-request-id")).await;
+    let shadow = &told["children"][0];
+    assert_eq!((shadow["stage"].as_str(), shadow["cost_usd"].as_str()), (Some("shadow"), Some("0.04")), "{told}");
+    assert_eq!((told["cost_usd"].as_str(), told["total_cost_usd"].as_str()), (Some("0.01"), Some("0.05")));
+    let told = story(shadow["request_id"].as_str().expect("a name")).await;
+    assert_eq!(told["parent"]["request_id"], one.header("x-request-id"));
+    let (code, shown, err) = world.run(&["requests", "show", one.header("x-request-id")]);
+    assert_eq!(code, 0, "{err}");
+    assert!(shown.contains("which was made once more, for comparison, by"), "{shown}");
+
+    // The shadow of a final is no second final.
+    let told = story(made.header("x-request-id")).await;
+    let finals = told["children"].as_array().expect("a list");
+    assert_eq!((finals.len(), finals[0]["stage"].as_str()), (1, Some("final")), "{told}");
+    let told = story(finals[0]["request_id"].as_str().expect("a name")).await;
+    let shadow = &told["children"][0];
+    assert_eq!((shadow["stage"].as_str(), shadow["saved_usd"].as_str()), (Some("shadow"), Some("0")), "{told}");
+    let ledger = world.ledger().await;
+    assert_eq!(ledger["saved_usd"], "0", "{ledger}");
+}
+
 /// The models that are there without being configured, listed like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn virtual_models_are_there() {
@@ -312,6 +355,14 @@ async fn faults_are_told() {
         assert_eq!(code, 64, "{text}: {out}");
         assert!(err.contains(told), "{text}: {err}");
     }
+}
+
+/// What the classifier came to is told with the candidate that it was for.
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_are_told() {
+    let world = World::with("[routes.easy]\ncandidates = ['sandbox/standard']\ndynamic_steps = true\n").await;
+    let reply = world.generate(ask("easy", "White ceramic mug on a white background")).await.expect(200);
+    assert!(explain(&reply).contains("1. sandbox/standard (25 steps)"), "{}", explain(&reply));
 }
 
 /// Whom a route would ask, and why not the others, without asking anybody.

@@ -291,10 +291,23 @@ impl Pipeline {
         call: Call,
         progress: Option<mpsc::Sender<Progress>>,
     ) -> Result<Answer> {
-        match self.routes.cascade(&call) {
-            Some((cascade, route)) => Box::pin(self.draft_first(stop, call, progress, cascade, route)).await,
+        let sense = if self.routes.reads_for_cascade(&call) { self.sense_of(&call).await.0 } else { Sense::default() };
+        match self.routes.cascade(&call, &sense) {
+            Some((cascade, route)) => {
+                // By name from here on: a draft is asked for in other words than its final, and both are that route's.
+                let named = sense.reading.is_some().then(|| route.to_owned());
+                let call = Call { route: named, ..call };
+                Box::pin(self.draft_first(stop, call, progress, cascade, route)).await
+            }
             None => self.run_once(stop, call, progress).await,
         }
+    }
+
+    /// What `call` is for and what it shows, and how that was found out. The same request is read the same way.
+    async fn sense_of(&self, call: &Call) -> (Sense, Vec<String>) {
+        let reading = self.classifier.read_with_endpoint(call).await;
+        let lines = reading.lines();
+        (Sense::of(reading), lines)
     }
 
     /// One request, as it stands.
@@ -401,9 +414,9 @@ impl Pipeline {
         let mut sense = Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None };
         // Only where something depends on it: a picture to look at costs milliseconds, and an endpoint more.
         if self.routes.reads(&call) {
-            let reading = self.classifier.read_with_endpoint(&call).await;
-            reading.lines().into_iter().for_each(|line| notes.read(line));
-            sense = Sense::of(reading);
+            let lines;
+            (sense, lines) = self.sense_of(&call).await;
+            lines.into_iter().for_each(|line| notes.read(line));
         }
         let plan = self.routes.plan(&call, sense)?;
         let alternatives = plan.alternatives();

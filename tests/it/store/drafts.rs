@@ -1,16 +1,19 @@
 //! Drafts that can be made final: their tenants', for a time.
 
 use bytes::Bytes;
-use mimeo::domain::{ImageId, RequestId};
+use mimeo::domain::{ImageId, RequestId, WishId};
 use mimeo::store::{Draft, NewDraft, NewDrafts};
 
 use super::{Database, NOW, cents, on_both};
 
 on_both!(a_draft_is_its_tenants_and_the_latest_counts, what_was_asked_for_is_forgotten_in_time);
 
+const WISH: WishId = WishId(5);
+
 fn drafts(tenant: &str, pictures: &[u128], inputs: &[&'static str]) -> NewDrafts {
     let draft = |picture: &u128| NewDraft {
         picture: ImageId(*picture),
+        wish: WISH,
         saved: cents(-3),
         papers: format!("papers of {picture}"),
     };
@@ -28,8 +31,9 @@ async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
     let (first, foreign) = (drafts("acme", &[1, 2], &["a kite", "a mask"]), drafts("shop", &[1], &[]));
     store.keep_drafts(first.clone()).await.unwrap();
     store.keep_drafts(foreign.clone()).await.unwrap();
-    let of = |picture, tenant: &str| other.draft(ImageId(picture), tenant.to_owned());
+    let of = |picture, tenant: &str| other.draft(ImageId(picture), tenant.to_owned(), Some(WISH));
     let known = Draft {
+        wish: WISH,
         request: first.request,
         saved: cents(-3),
         is_finalized: false,
@@ -41,19 +45,31 @@ async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
     assert_eq!(of(1, "shop").await.unwrap().unwrap().request, foreign.request);
     assert_eq!(of(2, "shop").await.unwrap(), None);
 
-    assert!(store.finalized(ImageId(2), "acme".into()).await.unwrap());
-    assert!(!other.finalized(ImageId(2), "acme".into()).await.unwrap(), "once");
+    assert!(store.finalized(ImageId(2), "acme".into(), WISH).await.unwrap());
+    assert!(!other.finalized(ImageId(2), "acme".into(), WISH).await.unwrap(), "once");
     assert_eq!(of(2, "acme").await.unwrap(), Some(Draft { is_finalized: true, ..known }));
     let again = drafts("acme", &[2], &[]);
     store.keep_drafts(again.clone()).await.unwrap();
     let known = of(2, "acme").await.unwrap().unwrap();
     assert_eq!((known.request, known.is_finalized, known.inputs.len()), (again.request, false, 0));
+
+    // Who wants something else of the same picture takes nobody's place.
+    let mut others = drafts("acme", &[2], &["a boat"]);
+    others.drafts[0].wish = WishId(6);
+    others.expires_ms += 1;
+    store.keep_drafts(others.clone()).await.unwrap();
+    assert_eq!(of(2, "acme").await.unwrap().unwrap().request, again.request);
+    let last = || async { store.draft(ImageId(2), "acme".into(), None).await.unwrap().unwrap() };
+    assert_eq!((last().await.request, last().await.wish, last().await.inputs.len()), (others.request, WishId(6), 1));
+    assert!(store.finalized(ImageId(2), "acme".into(), WishId(6)).await.unwrap());
+    assert!(!of(2, "acme").await.unwrap().unwrap().is_finalized);
+    assert_eq!(store.draft(ImageId(2), "acme".into(), Some(WishId(7))).await.unwrap(), None);
 }
 
 async fn what_was_asked_for_is_forgotten_in_time(database: Database) {
     let store = database.open();
     store.keep_drafts(drafts("acme", &[1], &["a kite"])).await.unwrap();
-    let known = || async { store.draft(ImageId(1), "acme".into()).await.unwrap() };
+    let known = || async { store.draft(ImageId(1), "acme".into(), None).await.unwrap() };
     store.forget_drafts(NOW + 999).await.unwrap();
     assert_eq!(known().await.unwrap().inputs.len(), 1);
     store.forget_drafts(NOW + 1000).await.unwrap();
@@ -61,4 +77,20 @@ async fn what_was_asked_for_is_forgotten_in_time(database: Database) {
     assert_eq!((expired.papers, expired.inputs.len()), (None, 0), "no prompt and no picture is left");
     store.forget_drafts(NOW + 1000 + 30 * 24 * 3_600_000).await.unwrap();
     assert_eq!(known().await, None);
+}
+
+/// What was kept before wishes had names can still be made final.
+#[tokio::test]
+async fn a_draft_of_an_older_version_is_there() {
+    let database = Database::sqlite();
+    drop(database.open());
+    let connection = rusqlite::Connection::open(database.folder.0.join("mimeo.sqlite")).unwrap();
+    connection.execute_batch("DROP TABLE drafts; DROP TABLE draft_inputs").unwrap();
+    connection.execute_batch(include_str!("../../../migrations/sqlite/0009_drafts.sql")).unwrap();
+    let row = format!("x'{:032x}', 'acme', x'{:032x}', 3, 1, {}, 'papers'", 1, 2, NOW + 1000);
+    connection.execute_batch(&format!("INSERT INTO drafts VALUES ({row})")).unwrap();
+    connection.pragma_update(None, "user_version", 9).unwrap();
+    drop(connection);
+    let known = database.open().draft(ImageId(1), "acme".into(), None).await.unwrap().unwrap();
+    assert_eq!((known.request, known.is_finalized, known.papers.as_deref()), (RequestId(2), true, Some("papers")));
 }

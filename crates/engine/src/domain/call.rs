@@ -59,6 +59,8 @@ pub struct Call {
     pub caller: Caller,
     /// The model or route, as the caller named it.
     pub model: Option<String>,
+    /// The route that `model` came to, where that was decided already. It goes before `model`.
+    pub route: Option<String>,
     /// The wanted picture, as the caller asked for it (before defaults of the model are applied).
     pub request: ImageRequest,
     /// How many pictures (1–10).
@@ -89,17 +91,23 @@ pub struct Call {
     pub explain: bool,
     /// Fields that are not part of the API; allowed only if the model's record passes them through.
     pub unknown: BTreeMap<String, Value>,
-    /// Its place in a cascade, if it is a draft or a final.
+    /// Its place among the requests that it belongs to: it is a draft, a final or a shadow.
     pub leg: Option<Leg>,
 }
 
 impl Call {
+    /// The request as its caller knows it: a final that is made for the answer to its draft has that one's name.
+    pub fn asked_as(&self) -> RequestId {
+        self.leg.filter(|leg| leg.at_once).and_then(|leg| leg.parent).unwrap_or(self.id)
+    }
+
     /// A call for one picture, with nothing special about it.
     pub fn new(id: RequestId, caller: Caller, request: ImageRequest) -> Call {
         Call {
             id,
             caller,
             model: None,
+            route: None,
             request,
             n: 1,
             cache: CachePolicy::default(),

@@ -1,9 +1,9 @@
-//! A draft first, the final later: what a request is in a cascade, and what its answer says of it.
+//! A draft first, the final later: what a request is to the others that it belongs to, and what its answer says of it.
 
 use serde::{Deserialize, Serialize};
 
 use super::answer::Delivered;
-use super::id::{ImageId, RequestId};
+use super::id::{ImageId, RequestId, WishId};
 use super::money::{Price, Usd};
 
 /// What a request makes.
@@ -14,6 +14,8 @@ pub enum Stage {
     Draft,
     /// The picture itself.
     Final,
+    /// The same picture once more, by another model, for the operator to compare.
+    Shadow,
 }
 
 impl Stage {
@@ -22,17 +24,20 @@ impl Stage {
         match self {
             Stage::Draft => "draft",
             Stage::Final => "final",
+            Stage::Shadow => "shadow",
         }
     }
 }
 
-/// The place of a request in a cascade.
+/// The place of a request among those that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Leg {
     /// What it makes.
     pub stage: Stage,
-    /// The request that made the draft of this final.
+    /// The request that made the draft of this final, or whose shadow this is.
     pub parent: Option<RequestId>,
+    /// True if it is made for the answer to its parent: outside, both are one request.
+    pub at_once: bool,
     /// For models that take a seed, if the caller names none: the same for draft and final.
     pub seed: Option<u64>,
     /// What one picture of the final would probably cost.
@@ -48,6 +53,7 @@ impl Leg {
         match self.stage {
             Stage::Draft => pictures.iter().map(|draft| self.spared_by(draft)).sum(),
             Stage::Final => -self.taken_back,
+            Stage::Shadow => Usd::ZERO,
         }
     }
 
@@ -67,6 +73,9 @@ pub struct Cascaded {
     pub stage: Stage,
     /// The drafts that can be made final, in the order of the pictures.
     pub drafts: Vec<ImageId>,
+    /// What was asked for with each of them. Empty in answers that were kept before there was such a name.
+    #[serde(default)]
+    pub wishes: Vec<WishId>,
     /// Until when they can be, in milliseconds since the Unix epoch.
     pub until_ms: Option<i64>,
     /// What one of them would probably cost as a final.
@@ -100,10 +109,12 @@ mod tests {
     fn what_is_saved_is_taken_back() {
         let cents = |cents: i128| Usd::from_pico(cents * Usd::SCALE / 100);
         let known = |amount| Price::Known(cents(amount));
-        let leg = Leg { stage: Stage::Draft, parent: None, seed: None, final_price: known(4), taken_back: Usd::ZERO };
+        let (final_price, taken_back) = (known(4), Usd::ZERO);
+        let leg = Leg { stage: Stage::Draft, parent: None, at_once: false, seed: None, final_price, taken_back };
         assert_eq!(leg.saving(&[draft(known(1)), draft(Price::FREE), draft(Price::Unknown)]), cents(7));
         assert_eq!(Leg { final_price: Price::Unknown, ..leg }.saving(&[draft(known(1))]), Usd::ZERO);
         let made = Leg { stage: Stage::Final, taken_back: cents(3), ..leg };
         assert_eq!(made.saving(&[draft(known(4))]), cents(-3));
+        assert_eq!(Leg { stage: Stage::Shadow, ..made }.saving(&[draft(known(1))]), Usd::ZERO);
     }
 }

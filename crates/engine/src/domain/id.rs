@@ -139,6 +139,11 @@ random_id!(
     ImageId,
     "img"
 );
+random_id!(
+    /// What was asked for with a draft: the same for the same.
+    WishId,
+    "wish"
+);
 
 #[cfg(test)]
 mod tests {

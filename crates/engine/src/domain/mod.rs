@@ -20,7 +20,7 @@ pub use call::{CacheMode, CachePolicy, Call, Caller};
 pub use cascade::{Cascaded, Leg, Stage};
 pub use certainty::Certainty;
 pub use finding::{Check, Finding};
-pub use id::{AttemptId, Digest, ImageId, RequestId};
+pub use id::{AttemptId, Digest, ImageId, RequestId, WishId};
 pub use money::{Price, Usd};
 pub use outcome::{Allowance, Fault, FaultKind, Generated, Progress, RateNews, Usage};
 pub use picture::{Format, Picture};

@@ -16,10 +16,10 @@ pub struct Story {
     /// The request.
     #[serde(rename = "request_id")]
     pub request: RequestId,
-    /// The request that this one goes on with, such as the draft of a final.
+    /// The request that this one goes on with: the draft of a final, or the one whose shadow it is.
     #[serde(rename = "parent_id")]
     pub parent: Option<RequestId>,
-    /// What it made, if its route makes a draft first.
+    /// What it made, if its route makes a draft first, or if it is a shadow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
     /// When it was asked, in milliseconds since the Unix epoch.

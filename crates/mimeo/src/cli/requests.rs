@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{Common, Failure, Outcome, color, print, print_json, table::table};
 use crate::clock::{Millis, rfc3339};
 use crate::config::Environment;
-use crate::domain::{self, Considered, Price, RequestId, Story, Usd};
+use crate::domain::{self, Considered, Price, RequestId, Stage, Story, Usd};
 use crate::pipeline::{Family, family};
 use crate::store::StoryQuery;
 
@@ -109,7 +109,9 @@ impl Page {
         let mut page = String::new();
         for (place, story) in members.iter().enumerate() {
             if place > 0 {
-                page.push_str("\nwhich was followed by\n\n");
+                let is_shadow = story.stage == Some(Stage::Shadow);
+                let was = if is_shadow { "made once more, for comparison, by" } else { "followed by" };
+                let _ = write!(page, "\nwhich was {was}\n\n");
             }
             self.story(&mut page, story);
         }
@@ -175,8 +177,12 @@ fn outcome(story: &Story) -> (String, String) {
 }
 
 fn asked_for(story: &Story) -> String {
-    let stage = story.stage.map(|stage| format!("{} of ", stage.name())).unwrap_or_default();
-    let mut words = vec![stage + &if story.route.is_empty() { "no route".to_owned() } else { story.route.clone() }];
+    let stage = match story.stage {
+        Some(Stage::Shadow) => "shadow, by ".to_owned(),
+        Some(stage) => format!("{} of ", stage.name()),
+        None => String::new(),
+    };
+    let mut words = vec![stage + if story.route.is_empty() { "no route" } else { &story.route }];
     words.extend(story.model.iter().filter(|model| **model != story.route).map(|model| format!("asked as {model}")));
     words.extend(story.category.iter().map(|category| format!("category {category}")));
     words.extend(story.purpose.iter().map(|purpose| format!("purpose {purpose}")));

@@ -150,15 +150,18 @@ fn cascaded(cascade: &Cascaded, base: &str) -> Value {
         "stage": cascade.stage.name(),
         "final_expected_usd": price_json(cascade.final_price),
     });
-    let place = |id: &ImageId| format!("{base}/v1/images/{id}/finalize");
-    if let Some(first) = cascade.drafts.first() {
-        told["image_id"] = json!(first.to_string());
-        told["finalize_url"] = json!(place(first));
+    let place = |(nth, id): (usize, &ImageId)| {
+        let wish = cascade.wishes.get(nth).map(|wish| format!("?wish={wish}")).unwrap_or_default();
+        json!({ "image_id": id.to_string(), "finalize_url": format!("{base}/v1/images/{id}/finalize{wish}") })
+    };
+    let drafts: Vec<Value> = cascade.drafts.iter().enumerate().map(place).collect();
+    if let Some(first) = drafts.first() {
+        told["image_id"] = first["image_id"].clone();
+        told["finalize_url"] = first["finalize_url"].clone();
         told["finalize_by"] = json!(cascade.until_ms.map(rfc3339));
     }
-    if cascade.drafts.len() > 1 {
-        let each = |id: &ImageId| json!({ "image_id": id.to_string(), "finalize_url": place(id) });
-        told["drafts"] = cascade.drafts.iter().map(each).collect();
+    if drafts.len() > 1 {
+        told["drafts"] = json!(drafts);
     }
     if let Some(parent) = cascade.parent {
         told["draft_request_id"] = json!(parent.to_string());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, Path, Request, State};
-use axum::http::HeaderMap;
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
 use super::auth::Identity;
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::fields::Fields;
 use super::wire::{self, Delivery};
 use super::{Edge, answer, images};
-use crate::domain::{Caller, ImageId, RequestId};
+use crate::domain::{Caller, ImageId, RequestId, WishId};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Approval;
 
@@ -25,6 +25,7 @@ fn approval(id: RequestId, caller: Caller, headers: &HeaderMap, body: &[u8]) -> 
         size: if f.has("size") { Some(wire::size(f)?) } else { None },
         quality: f.label("quality", wire::LABEL)?.filter(|quality| quality != "auto"),
         max_spend: wire::max_spend(f)?,
+        retry_unknown: f.boolean("retry_unknown")?.unwrap_or(false),
         deadline: wire::deadline(f)?,
         explain: f.boolean("explain")?.unwrap_or(false),
     };
@@ -37,12 +38,30 @@ fn approval(id: RequestId, caller: Caller, headers: &HeaderMap, body: &[u8]) -> 
     Ok((approval, delivery))
 }
 
+/// What was asked for with the draft, as its `finalize_url` names it; `None` if that names nothing.
+fn wish(uri: &Uri) -> Result<Option<WishId>> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| Error::new(Kind::BadRequest, "The query of this address cannot be read."))?;
+    let mut wish = None;
+    for (name, value) in pairs {
+        if name != "wish" {
+            return Err(Error::bad(&name, format!("Unknown parameter: '{name}'.")).code("unknown_parameter"));
+        }
+        wish = Some(value.parse::<WishId>().map_err(|_| {
+            let message = "That is no name of a wish: it stands in `mimeo.cascade.finalize_url` of the draft's answer.";
+            Error::new(Kind::NotFound, message).param("wish").code("draft_not_found")
+        })?);
+    }
+    Ok(wish)
+}
+
 /// Makes the final of the draft `id` of the caller's tenant, or gives it out again.
 pub async fn finalize(
     State(edge): State<Arc<Edge>>,
     Extension(request_id): Extension<RequestId>,
     Extension(identity): Extension<Identity>,
     Path(id): Path<String>,
+    uri: Uri,
     request: Request,
 ) -> Result<Response, Failure> {
     let (turn, headers, body) = images::receive(&edge, request).await?;
@@ -56,7 +75,7 @@ pub async fn finalize(
         let message = "That is no name of a picture: it is `mimeo.cascade.image_id` of the draft's answer.";
         Error::new(Kind::NotFound, message).code("draft_not_found")
     })?;
-    let mut answer = Box::pin(edge.pipeline.finalize(picture, approval)).await?;
+    let mut answer = Box::pin(edge.pipeline.finalize(picture, wish(&uri)?, approval)).await?;
     edge.pipeline.bring(&mut answer, delivery == Delivery::Url).await;
     Ok(turn.until_sent(answer::respond(&answer, delivery, &base)))
 }

@@ -120,6 +120,7 @@ fn posted(
         id: origin.id,
         caller: origin.caller,
         model: f.label("model", LABEL)?,
+        route: None,
         request,
         n,
         cache,

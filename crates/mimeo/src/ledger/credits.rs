@@ -54,17 +54,6 @@ pub struct Left {
     pub paid: bool,
 }
 
-/// What one more call costs an operator, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marginal {
-    /// Nothing, if a pot pays; else the price.
-    pub price: Price,
-    /// The pot that pays.
-    pub pot: Option<String>,
-    /// The same in words, for whoever asks for an explanation; empty if no pot pays.
-    pub why: String,
-}
-
 impl Left {
     /// True if it pays for `pictures` that would cost `price` together. What nobody knows the price of is covered by
     /// pictures only.
@@ -77,7 +66,7 @@ impl Left {
     }
 
     /// What is left, in words.
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let kind = if self.paid { "prepaid" } else { "free" };
         let amount = match (self.usd, self.pictures) {
             (Some(usd), _) => format!("${usd}"),
@@ -87,15 +76,13 @@ impl Left {
     }
 }
 
-/// What `pictures` for `price` cost at the margin, given what is `left` of the account's pots: nothing if one of them
-/// covers them, the free ones first, and of those the one that is lost soonest.
-pub fn marginal(price: Price, pictures: u32, left: &[Left]) -> Marginal {
+/// The pots of an account with so much `left` that can pay for `pictures` which cost `price` together, in the order in which
+/// they are used: the free ones first, and of those the one that is lost soonest.
+pub fn covering(price: Price, pictures: u32, left: Vec<Left>) -> Vec<Left> {
+    let mut covering: Vec<Left> = left.into_iter().filter(|left| left.covers(price, pictures)).collect();
     // A time in RFC 3339 sorts as text; what never resets can wait.
-    let soonest = |left: &&Left| (left.paid, left.resets_at.is_none(), left.resets_at.clone());
-    match left.iter().filter(|left| left.covers(price, pictures)).min_by_key(soonest) {
-        Some(pot) => Marginal { price: Price::FREE, pot: Some(pot.pot.clone()), why: pot.words() },
-        None => Marginal { price, pot: None, why: String::new() },
-    }
+    covering.sort_by_key(|left| (left.paid, left.resets_at.is_none(), left.resets_at.clone()));
+    covering
 }
 
 impl Credits {
@@ -247,7 +234,10 @@ mod tests {
     #[test]
     fn free_goes_before_prepaid_and_what_is_lost_soonest_first() {
         let price = Price::Known(usd("0.04"));
-        let pot = |used: &[(&str, u64)], price, n| marginal(price, n, &left(used)).pot;
+        let pots = |used: &[(&str, u64)], price, n| -> Vec<String> {
+            covering(price, n, left(used)).into_iter().map(|left| left.pot).collect()
+        };
+        let pot = |used: &[(&str, u64)], price, n| pots(used, price, n).into_iter().next();
         let untouched = [("0", 0); 3];
         assert_eq!(pot(&untouched, price, 1).as_deref(), Some("studio/day/free/usd"));
         assert_eq!(pot(&[("0", 0), ("0", 0), ("0.47", 9)], price, 1).as_deref(), Some("studio/month/free/pictures"));
@@ -257,8 +247,10 @@ mod tests {
             Some("studio/month/prepaid/usd"),
             "two of three pictures are left"
         );
-        let empty = [("9.97", 0), ("0", 3), ("0.6", 9)];
-        assert_eq!(marginal(price, 1, &left(&empty)), Marginal { price, pot: None, why: String::new() });
+        // Who comes too late for one goes on to the next.
+        let all = ["studio/day/free/usd", "studio/month/free/pictures", "studio/month/prepaid/usd"];
+        assert_eq!(pots(&untouched, price, 1), all);
+        assert!(pots(&[("9.97", 0), ("0", 3), ("0.6", 9)], price, 1).is_empty());
         // To the last bit, and not beyond.
         let drained = [("10", 0), ("0", 3), ("0.46", 0)];
         assert_eq!(pot(&drained, price, 1).as_deref(), Some("studio/day/free/usd"));
@@ -267,10 +259,13 @@ mod tests {
 
     #[test]
     fn a_price_that_nobody_knows_is_covered_by_pictures_only() {
-        let unknown = marginal(Price::Unknown, 1, &left(&[("0", 0); 3]));
-        assert_eq!(unknown.pot.as_deref(), Some("studio/month/free/pictures"));
-        assert_eq!((unknown.price, unknown.why.as_str()), (Price::FREE, "3 pictures free left per month"));
-        assert_eq!(marginal(Price::Unknown, 4, &left(&[("0", 0); 3])).price, Price::Unknown);
+        let unknown = covering(Price::Unknown, 1, left(&[("0", 0); 3]));
+        let [only] = unknown.as_slice() else { panic!("{unknown:?}") };
+        assert_eq!(
+            (only.pot.as_str(), only.words()),
+            ("studio/month/free/pictures", "3 pictures free left per month".into())
+        );
+        assert!(covering(Price::Unknown, 4, left(&[("0", 0); 3])).is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budgets::{BudgetListing, Budgets};
-pub use credits::{Credits, Left, Marginal, marginal};
+pub use credits::{Credits, Left, covering};
 
 use crate::clock::{Clock, Millis, rfc3339};
 use crate::domain::{AttemptId, Call, Caller, Delivered, Price, RequestId, Usd};
@@ -239,7 +239,7 @@ pub fn subject(call: &Call, route: &str, provider: &str, model: &str, pictures: 
         provider: provider.to_owned(),
         model: model.to_owned(),
         purpose: call.purpose.clone(),
-        request: call.id,
+        request: call.asked_as(),
         pictures,
         credit: None,
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::notes::Notes;
 use super::{Landed, Landing, Laps, Order, Pipeline, called_off};
-use crate::domain::{Answer, Delivered, Price, Progress, Source, Understood, Usage};
+use crate::domain::{Answer, Delivered, Price, Progress, Source, Stage, Understood, Usage, Usd};
 use crate::flight::Join;
 use crate::route::trim::tokens_saved;
 
@@ -20,14 +20,19 @@ impl Pipeline {
         let is_new =
             |picture: &Delivered| made.iter().any(|m| m.picture.digest == picture.picture.digest && m.id == picture.id);
         let (new, old): (Vec<Delivered>, Vec<Delivered>) = pictures.iter().cloned().partition(is_new);
-        if !old.is_empty() {
+        // Nobody asked for what a shadow finds, so that it is there saves nothing.
+        let is_shadow = call.leg.is_some_and(|leg| leg.stage == Stage::Shadow);
+        let (saved, is_used) = match is_shadow {
+            true => (Usd::ZERO, false),
+            false => (old.iter().filter_map(|picture| picture.cost.known()).sum(), !old.is_empty()),
+        };
+        if is_used {
             let layer = if source == Source::Join { Source::Join } else { Source::Hit };
             self.ledger.saved(call, &order.plan.route, layer.name(), &old);
             self.cache.used(order.key, &old);
         }
         // Everything that was made for this request is its cost, also what its hand did not need or was not given out.
         let cost = total(made.iter().chain(failed));
-        let saved = old.iter().filter_map(|picture| picture.cost.known()).sum();
         let usage = pictures.iter().filter_map(|picture| picture.usage).reduce(Usage::plus);
         // A leader whose pictures were there after all, because another flight had just landed.
         let source = if source == Source::Miss && new.is_empty() { Source::Hit } else { source };

@@ -21,7 +21,7 @@ use super::notes::{Notes, Telling};
 use crate::clock::Millis;
 use crate::config::{Cascade, Finalize};
 use crate::domain::{
-    Answer, CacheMode, Call, Cascaded, Finding, ImageId, ImageRequest, Leg, Price, Progress, Size, Stage, Usd,
+    Answer, CacheMode, Call, Cascaded, Finding, ImageId, ImageRequest, Leg, Price, Progress, Size, Stage, Usd, WishId,
 };
 use crate::error::{Error, Kind, Result};
 use crate::media::inspect::inspect;
@@ -33,6 +33,9 @@ const MARGIN: Duration = Duration::from_millis(50);
 
 /// How long a draft waits for a thread that looks at it. Beyond, it passes unseen.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Seeds are below this: providers take numbers of 31 bits, all of them.
+const SEEDS: u64 = 1 << 31;
 
 /// Who would make the final, and what one picture of it would probably cost.
 #[derive(Clone, Debug)]
@@ -57,6 +60,7 @@ impl Pipeline {
         let leg = Leg {
             stage: Stage::Final,
             parent: Some(call.id),
+            at_once: true,
             seed,
             final_price: Price::Unknown,
             taken_back: Usd::ZERO,
@@ -72,7 +76,7 @@ impl Pipeline {
             }
         };
         let final_price = outlook.as_ref().map_or(Price::Unknown, |outlook| outlook.price);
-        let leg = Leg { stage: Stage::Draft, parent: None, final_price, ..leg };
+        let leg = Leg { stage: Stage::Draft, parent: None, at_once: false, final_price, ..leg };
         let draft_call = drafted(&call, leg);
         // Told when all is decided.
         let telling = Telling::begin(&self.stories, &draft_call, self.clock.now());
@@ -96,8 +100,8 @@ impl Pipeline {
             let limits = what_is_left(&call, &draft, begun);
             let made = match limits {
                 Ok((max_spend, deadline)) => {
-                    let leg = Leg { taken_back: saved, final_price, ..leg };
-                    let leg = Leg { stage: Stage::Final, parent: Some(call.id), ..leg };
+                    let leg = Leg { stage: Stage::Final, parent: Some(call.id), at_once: true, ..leg };
+                    let leg = Leg { taken_back: saved, ..leg };
                     let wanted = Call { leg: Some(leg), stream: call.stream, max_spend, deadline, ..final_call };
                     self.run_once(stop, wanted, progress).await
                 }
@@ -123,30 +127,48 @@ impl Pipeline {
         Ok(draft)
     }
 
-    /// Makes the final of the draft `picture` of the caller's tenant.
+    /// Makes the final of the draft `picture` of the caller's tenant: what was asked for with it as `wish`, or last.
     ///
     /// # Errors
     /// There is no such draft, its time is over, or anything that keeps a caller from its pictures.
-    pub async fn finalize(self: &Arc<Self>, picture: ImageId, approval: Approval) -> Result<Answer> {
+    pub async fn finalize(
+        self: &Arc<Self>,
+        picture: ImageId,
+        wish: Option<WishId>,
+        approval: Approval,
+    ) -> Result<Answer> {
+        let this = Arc::clone(self);
+        // Whether its caller waits or not: what was noted as saved is to be taken back.
+        let making = self.tracker.spawn(async move { Box::pin(this.make_final(picture, wish, approval)).await });
+        making.await.unwrap_or_else(|lost| Err(Error::internal("the task that made a final", lost)))
+    }
+
+    async fn make_final(
+        self: &Arc<Self>,
+        picture: ImageId,
+        wish: Option<WishId>,
+        approval: Approval,
+    ) -> Result<Answer> {
         let tenant = approval.caller.tenant.clone();
-        let Some(draft) = self.store.draft(picture, tenant.clone()).await? else { return Err(no_draft(picture)) };
-        let Draft { request, saved, is_finalized, expires_ms, papers, inputs } = draft;
+        let Some(draft) = self.store.draft(picture, tenant.clone(), wish).await? else { return Err(no_draft(picture)) };
+        let Draft { wish, request, saved, is_finalized, expires_ms, papers, inputs } = draft;
         let papers = papers.filter(|_| self.clock.now() < expires_ms).ok_or_else(|| expired(picture, expires_ms))?;
         let papers = Papers::from_json(&papers)?;
         let route = papers.route().to_owned();
         let taken_back = if is_finalized { Usd::ZERO } else { saved };
-        let leg =
-            Leg { stage: Stage::Final, parent: Some(request), seed: None, final_price: Price::Unknown, taken_back };
+        let (parent, final_price) = (Some(request), Price::Unknown);
+        let leg = Leg { stage: Stage::Final, parent, at_once: false, seed: None, final_price, taken_back };
         let call = papers.call(approval, inputs, leg)?;
         let outlook = self.outlook_of(call.clone()).await.ok();
         let mut answer = self.run_once(&CancellationToken::new(), call.clone(), None).await?;
         // Only now: should this process end before, who asks again takes it back.
-        if self.store.finalized(picture, tenant).await? {
+        if self.store.finalized(picture, tenant, wish).await? {
             self.note_saving(&call, &route, outlook.as_ref(), -saved);
         }
         answer.cascade = Some(Cascaded {
             stage: Stage::Final,
             drafts: Vec::new(),
+            wishes: Vec::new(),
             until_ms: None,
             final_price: outlook.map_or(Price::Unknown, |outlook| outlook.price),
             parent: Some(request),
@@ -161,8 +183,7 @@ impl Pipeline {
         let has_variants = call.cache.variants.or(self.routes.variants_of(call)).is_some_and(|variants| variants > 1);
         let is_new = matches!(call.cache.mode, CacheMode::NoCache | CacheMode::NoStore);
         let number = if is_new { crate::domain::id::random() as u64 } else { fortune("seed", call) };
-        // Providers take numbers of 31 bits, all of them.
-        (call.request.seed.is_none() && !has_variants).then_some(number % (1 << 31))
+        (call.request.seed.is_none() && !has_variants).then_some(number % SEEDS)
     }
 
     /// Who would be asked first for the pictures of `call`, and what they would probably cost.
@@ -209,16 +230,19 @@ impl Pipeline {
             .iter()
             .enumerate()
             .filter_map(|(index, picture)| {
-                Some(NewDraft {
-                    picture: picture.id?,
-                    saved: leg.spared_by(picture),
-                    papers: Papers::of(call, route, leg.seed, index).to_json(),
-                })
+                let id = picture.id?;
+                // Of a pool, each draft has a seed of its own for its final, so that asking twice for that is one bill.
+                let of_pool = call.request.seed.is_none().then_some(id.0 as u64 % SEEDS);
+                let drawn = leg.seed.map(|seed| seed.saturating_add(index as u64)).or(of_pool);
+                let papers = Papers::of(call, route, drawn, index).to_json();
+                let (wish, saved) = (Papers::wish(&papers), leg.spared_by(picture));
+                Some(NewDraft { picture: id, wish, saved, papers })
             })
             .collect();
         let mut cascaded = Cascaded {
             stage: Stage::Draft,
             drafts: drafts.iter().map(|draft| draft.picture).collect(),
+            wishes: drafts.iter().map(|draft| draft.wish).collect(),
             until_ms: (!drafts.is_empty()).then_some(expires_ms),
             final_price: leg.final_price,
             parent: None,
@@ -275,7 +299,7 @@ fn what_is_left(call: &Call, draft: &Answer, begun: Instant) -> Result<(Option<U
 /// The answer of a final that was made in the same request as its draft.
 fn together(draft: Answer, made: Answer, final_price: Price) -> Answer {
     let Answer { warnings, explain, timings, .. } = draft;
-    let parent = Some(draft.id);
+    let (parent, drafts, wishes) = (Some(draft.id), Vec::new(), Vec::new());
     Answer {
         id: draft.id,
         cost: draft.cost.plus(made.cost),
@@ -283,7 +307,7 @@ fn together(draft: Answer, made: Answer, final_price: Price) -> Answer {
         warnings: warnings.into_iter().chain(made.warnings).collect(),
         explain: explain.into_iter().chain(made.explain).collect(),
         timings: timings.into_iter().chain(made.timings).collect(),
-        cascade: Some(Cascaded { stage: Stage::Final, drafts: Vec::new(), until_ms: None, final_price, parent }),
+        cascade: Some(Cascaded { stage: Stage::Final, drafts, wishes, until_ms: None, final_price, parent }),
         ..made
     }
 }

@@ -4,11 +4,11 @@ use super::again::Askable;
 use super::{Order, Pipeline};
 use crate::config::CreditUse;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::marginal;
+use crate::ledger::covering;
 use crate::route::Maker;
 
-/// A candidate in its turn, by its place among those that are to be asked. One may have two turns: out of credits,
-/// and in money.
+/// A candidate in its turn, by its place among those that are to be asked. One may have several: out of each pot of its
+/// account's, and in money.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) place: usize,
@@ -39,11 +39,12 @@ impl Pipeline {
             // As many as one call makes: what a pot does not cover of the rest goes on from there.
             let n = count.min(model.max_n.max(1));
             let price = self.prices.expected(provider, model, &candidate.request, n, order.partials());
-            let cost = marginal(price, n, &self.ledger.credits_left(&provider.name).await?);
-            if cost.pot.is_some() {
-                order.notes.read(format!("{}: goes first, with {}", candidate.name, cost.why));
-                turns.push(Turn { place, pot: cost.pot });
+            let pots = covering(price, n, self.ledger.credits_left(&provider.name).await?);
+            if let Some(first) = pots.first() {
+                order.notes.read(format!("{}: goes first, with {}", candidate.name, first.words()));
             }
+            // Who comes too late for the first finds out when it is asked for.
+            turns.extend(pots.into_iter().map(|pot| Turn { place, pot: Some(pot.pot) }));
         }
         turns.extend(in_money);
         if turns.is_empty() {

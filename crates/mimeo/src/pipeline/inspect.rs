@@ -147,7 +147,7 @@ impl Pipeline {
             let word = Feedback {
                 at_ms: self.clock.now(),
                 picture: id,
-                request: Some(order.call.id),
+                request: Some(order.call.asked_as()),
                 tenant: order.call.caller.tenant.clone(),
                 key: String::new(),
                 candidate: known_as(account.candidate),

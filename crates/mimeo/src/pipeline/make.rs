@@ -136,6 +136,8 @@ impl Pipeline {
             }
             let Some((may_go_on, error)) = asked.fault else {
                 if is_to_be_made_again {
+                    // By another one, whoever would pay.
+                    failed.push(turn.place);
                     continue;
                 }
                 return so_far.land(order, count, pool, made);
@@ -293,6 +295,8 @@ impl Pipeline {
             Ok(Made::UnderWay) => Ok(Called::Needless(Making::UnderWay)),
             Ok(Made::Landed) => Ok(Called::Needless(Making::Landed)),
             Ok(Made::Barred(error)) => Ok(Called::AccountSpent(error)),
+            // A pot that is used up is as it should be.
+            Ok(Made::AccountSpent(error)) if account.pot.is_some() => Ok(Called::AccountSpent(error)),
             Ok(Made::AccountSpent(error)) => {
                 let (subject, message) = (provider.name.clone(), error.message.clone());
                 self.alerts.raise(Alert { kind: AlertKind::AccountSpent, subject, message, at: self.clock.now() });

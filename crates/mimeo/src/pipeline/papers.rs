@@ -14,7 +14,8 @@ use crate::cache::Cache;
 use crate::config::{CreditUse, Route, RouteCache, RouteQuality};
 use crate::domain::request::Decimal;
 use crate::domain::{
-    CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, Size,
+    CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Operation, Picture, RequestId,
+    Size,
 };
 use crate::providers::{Model, Provider};
 use crate::route::{Candidate, Maker, Plan};
@@ -41,6 +42,9 @@ pub(super) struct Papers {
     /// What the pictures show, if somebody said.
     #[serde(default)]
     category: Option<String>,
+    /// The request that tells of it, where that is another than the one it is for.
+    #[serde(default)]
+    told_as: Option<RequestId>,
 }
 
 /// A fitted request as its price and its echo see it.
@@ -76,6 +80,7 @@ impl Papers {
             partials: order.call.stream,
             wanted: order.call.n,
             category: order.plan.sense.category.clone(),
+            told_as: (order.call.asked_as() != order.call.id).then_some(order.call.id),
         }
     }
 
@@ -117,9 +122,10 @@ impl Papers {
             (true, false) => CacheMode::Default,
         };
         let call = Call {
-            id: subject.request,
+            id: self.told_as.unwrap_or(subject.request),
             caller: Caller { tenant: subject.tenant.clone(), key: subject.api_key.clone(), pool: None },
             model: None,
+            route: None,
             request,
             n: subject.pictures,
             cache: CachePolicy {

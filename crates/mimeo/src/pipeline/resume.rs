@@ -101,7 +101,7 @@ impl Pipeline {
         };
         if is_whole {
             order.notes.answered(&outcome);
-            self.answer_for_another(order.call.id, outcome).await;
+            self.answer_for_another(job.attempt.subject.request, outcome).await;
         }
         order.notes.tell();
     }

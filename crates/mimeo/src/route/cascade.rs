@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Route, Routes};
-use crate::config;
+use super::virtuals::{self, AUTO};
+use super::{Route, Routes, Sense};
+use crate::config::{self, Finalize, OnFail};
 use crate::domain::{Call, Operation, Stage};
 use crate::providers::{self, Registry};
 
@@ -45,8 +46,14 @@ impl Drafters {
             let candidate = registry.resolve(&choice.model).map_err(|unknown| format!("cascade.draft: {unknown}"))?;
             candidates.push((candidate, Arc::new(choice.clone())));
         }
+        // Whether a draft that went wrong is given out is the cascade's to say, where that looks at it.
+        let on_fail = match cascade.finalize {
+            Finalize::Approval => settings.quality.on_fail,
+            Finalize::OnFail | Finalize::OnPass => OnFail::Warn,
+        };
         // How good a picture must be is said of the final. Money and cache are the route's, whoever draws.
         let own = config::Route {
+            quality: config::RouteQuality { on_fail, ..settings.quality.clone() },
             candidates: choices.clone(),
             objective: other.map_or_else(config::Objective::default, |other| other.objective),
             quality_floor: other.and_then(|other| other.quality_floor),
@@ -71,13 +78,21 @@ impl Route {
 }
 
 impl Routes {
-    /// The cascade that `call` begins, with the name of its route: if it names such a route, or none and that is the
-    /// one that serves requests without a model.
-    pub fn cascade(&self, call: &Call) -> Option<(&config::Cascade, &str)> {
-        let may_begin = call.leg.is_none()
-            && call.request.template.is_none()
-            && matches!(call.request.operation, Operation::Generate | Operation::Edit);
-        let (name, route) = self.routes.get_key_value(self.name_of(call)).filter(|_| may_begin)?;
+    /// True if it matters for [`Routes::cascade`] what `call` is about: which route it comes to is read out of it, and one
+    /// that it may come to makes a draft first.
+    pub fn reads_for_cascade(&self, call: &Call) -> bool {
+        let has_cascade = |name: &&str| self.routes.get(*name).is_some_and(|route| route.settings.cascade.is_some());
+        may_begin(call) && self.is_auto(self.name_of(call)) && virtuals::NAMES.iter().any(has_cascade)
+    }
+
+    /// The cascade that `call` begins, which is about `sense`, with the name of its route: if it names such a route or comes
+    /// to it.
+    pub fn cascade(&self, call: &Call, sense: &Sense) -> Option<(&config::Cascade, &str)> {
+        let name = match self.name_of(call) {
+            name if self.is_auto(name) => virtuals::serving(sense.purpose.as_deref(), call.quality_tier.as_deref()),
+            name => name,
+        };
+        let (name, route) = self.routes.get_key_value(name).filter(|_| may_begin(call))?;
         Some((route.settings.cascade.as_ref()?, name))
     }
 
@@ -85,4 +100,16 @@ impl Routes {
     pub fn variants_of(&self, call: &Call) -> Option<u32> {
         self.routes.get(self.name_of(call))?.settings.cache.variants
     }
+
+    /// True if what is asked for decides who serves `name`.
+    fn is_auto(&self, name: &str) -> bool {
+        name == AUTO && !self.routes.contains_key(AUTO)
+    }
+}
+
+/// True if `call` may begin with a draft: it belongs to nothing that has begun, and asks for a picture.
+fn may_begin(call: &Call) -> bool {
+    call.leg.is_none()
+        && call.request.template.is_none()
+        && matches!(call.request.operation, Operation::Generate | Operation::Edit)
 }

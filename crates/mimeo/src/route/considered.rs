@@ -54,7 +54,11 @@ impl Candidate {
     /// What is to be known of it besides its price, time and quality.
     pub fn remarks(&self) -> Vec<String> {
         let renamed = self.renamed_from.as_ref().map(|old| format!("in place of {old}"));
-        renamed.into_iter().chain(self.mapped()).collect()
+        // What the classifier chose is nowhere else to be seen.
+        let quality = self.request.quality.as_ref().filter(|_| !self.name.contains('@'));
+        let quality = quality.map(|quality| format!("quality {quality}"));
+        let steps = self.request.steps.map(|steps| format!("{steps} steps"));
+        renamed.into_iter().chain(quality).chain(steps).chain(self.mapped()).collect()
     }
 
     /// What becomes of a request that its model cannot serve to the letter.

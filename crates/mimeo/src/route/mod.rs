@@ -204,6 +204,10 @@ impl Routes {
         if call.request.operation == Operation::Render {
             return false;
         }
+        if call.route.is_some() {
+            // That was read out of it, and its story says what.
+            return true;
+        }
         // Nothing else is looked up for it: every request passes here, and most of them name a model.
         let name = self.name_of(call);
         let Some(route) = self.routes.get(name) else { return name == AUTO || self.virtuals.contains_key(name) };
@@ -336,7 +340,7 @@ impl Routes {
 
     /// The model that the caller means.
     fn name_of<'a>(&'a self, call: &'a Call) -> &'a str {
-        if let Some(name) = call.model.as_deref() {
+        if let Some(name) = call.route.as_deref().or(call.model.as_deref()) {
             return name;
         }
         // One that the operator configured on purpose goes before what the environment happens to enable.

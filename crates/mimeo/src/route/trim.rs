@@ -12,6 +12,8 @@ struct Filler {
     opening: Vec<&'static str>,
     closing: Vec<&'static str>,
     doubled: Vec<&'static str>,
+    /// Words that speak of something to be written in the picture.
+    writing: Vec<&'static str>,
 }
 
 static FILLER: LazyLock<Filler> = LazyLock::new(|| Filler::parse(include_str!("filler.txt")));
@@ -30,6 +32,7 @@ impl Filler {
                 "opening" => &mut filler.opening,
                 "closing" => &mut filler.closing,
                 "doubled" => &mut filler.doubled,
+                "writing" => &mut filler.writing,
                 _ => &mut none,
             }
             .push(line);
@@ -62,6 +65,12 @@ pub fn tokens_saved(asked: &str, sent: &str) -> usize {
 
 fn once(prompt: &str) -> String {
     let pieces = pieces(prompt);
+    // What is to be written is quoted, or else it may be anything that follows.
+    if let [Piece::Plain(text)] = pieces.as_slice()
+        && speaks_of_writing(text)
+    {
+        return without_opening(text.trim_start()).to_owned();
+    }
     let last = pieces.len().saturating_sub(1);
     let mut out = String::with_capacity(prompt.len());
     for (index, piece) in pieces.into_iter().enumerate() {
@@ -79,6 +88,11 @@ fn once(prompt: &str) -> String {
         out.push_str(&text);
     }
     out
+}
+
+fn speaks_of_writing(text: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| FILLER.writing.iter().any(|known| known.eq_ignore_ascii_case(word)))
 }
 
 /// A part of a prompt.
@@ -125,19 +139,23 @@ fn pieces(prompt: &str) -> Vec<Piece<'_>> {
 
 /// The length of the quotation that `tail` begins with, in bytes, if its first character, `mark`, opens one.
 fn quotation(previous: Option<char>, mark: char, tail: &str) -> Option<usize> {
-    let end = match mark {
-        '"' | '`' => mark,
-        '“' | '„' => '”',
-        '«' => '»',
-        '「' => '」',
-        '『' => '』',
-        '‘' => '’',
+    let ends: &[char] = match mark {
+        '"' => &['"'],
+        '`' => &['`'],
+        '“' | '”' => &['”'],
+        '„' => &['“', '”'],
+        '«' => &['»'],
+        '»' => &['«'],
+        '「' => &['」'],
+        '『' => &['』'],
+        '‘' => &['’'],
         // An apostrophe inside or at the end of a word opens nothing, and one without a partner neither.
         '\'' if previous.is_none_or(|c| !c.is_alphanumeric()) => return single_quotation(tail),
         _ => return None,
     };
     let inside = tail.get(mark.len_utf8()..)?;
-    Some(inside.find(end).map_or(tail.len(), |at| mark.len_utf8() + at + end.len_utf8()))
+    let length = inside.char_indices().find(|(_, c)| ends.contains(c)).map(|(at, end)| at + end.len_utf8());
+    Some(length.map_or(tail.len(), |length| mark.len_utf8() + length))
 }
 
 fn single_quotation(tail: &str) -> Option<usize> {
@@ -147,14 +165,14 @@ fn single_quotation(tail: &str) -> Option<usize> {
     ends.into_iter().find(is_end)
 }
 
-/// The text with one blank, one comma and one little word wherever there are several in a row.
+/// The text with one blank, one comma and one little word wherever there are several in a row. Lines stay indented.
 fn tidy(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let is_blank = |c: char| c == ' ' || c == '\t';
     for c in text.chars() {
         let so_far = out.trim_end_matches(is_blank);
         match c {
-            _ if is_blank(c) && out.ends_with(is_blank) => {}
+            _ if is_blank(c) && out.ends_with(is_blank) && !so_far.ends_with('\n') => {}
             // Between digits a comma belongs to a number, however odd.
             ',' if so_far.ends_with(',') && !so_far.trim_end_matches(',').ends_with(|c: char| c.is_ascii_digit()) => {
                 out.truncate(so_far.len());
@@ -198,7 +216,8 @@ fn without_opening(text: &str) -> &str {
         // `Please Please Me` is a name.
         let is_capital = |text: &str| text.starts_with(char::is_uppercase);
         let is_name = !phrase.contains(' ') && is_capital(text) && is_capital(rest);
-        if !is_name {
+        // `I want to break free` says what to draw.
+        if !is_name && after(rest, "to").is_none() {
             return rest;
         }
     }
@@ -232,6 +251,9 @@ mod tests {
             ("a picture of: Marie Curie", "Marie Curie"),
             ("A kite. Thank you!", "A kite."),
             ("could you, please, show me 3 kites , , no clouds", "3 kites , no clouds"),
+            ("Please draw me a poster that says Hello, thanks", "a poster that says Hello, thanks"),
+            ("a sign „Danke  schön“ in  red, thanks", "a sign „Danke  schön“ in red"),
+            ("please  a menu:\n  -  soup\n  - fish, if possible", "a menu:\n  - soup\n  - fish"),
             ("a kite", "a kite"),
         ] {
             assert_eq!(trim(asked), sent, "{asked}");
@@ -251,6 +273,11 @@ mod tests {
             "“A picture of  a  picture” as a title",
             "a man holding a picture of his mother",
             "a sign that says please",
+            "a card reading Congratulations, thank you",
+            "the words  one  two,, three, please",
+            "a sign „Bitte  warten“ or »bitte  warten«",
+            "a terminal showing:\n    fn main() {\n        run();\n    }",
+            "I want to break free, the album cover",
             "a yo yo, very very red, bye bye",
             "I don't want a picture of a cat",
             "no no no, no clouds",

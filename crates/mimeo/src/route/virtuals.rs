@@ -13,6 +13,9 @@ use crate::providers::{Candidate, Provider, Registry, ResolvedModel, Status};
 /// The one that decides by itself which of the others it is.
 pub(super) const AUTO: &str = "auto";
 
+/// The others.
+pub(super) const NAMES: [&str; 5] = ["draft", "thumbnail", "standard", "premium", "hero"];
+
 /// One of them.
 #[derive(Clone, Debug)]
 pub(super) struct Virtual {

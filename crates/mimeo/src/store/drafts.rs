@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::sql::{SqlError, Value, amount, values};
+use super::sql::{Row, Sql, SqlError, Value, amount, values};
 use super::{Store, StoreError};
 use crate::clock::Millis;
-use crate::domain::{ImageId, RequestId, Usd};
+use crate::domain::{ImageId, RequestId, Usd, WishId};
 
 /// How long it is known of an expired draft that there was one.
 const REMEMBERED: Millis = 30 * 24 * 3_600_000;
@@ -15,6 +15,8 @@ const REMEMBERED: Millis = 30 * 24 * 3_600_000;
 pub struct NewDraft {
     /// The picture.
     pub picture: ImageId,
+    /// Names what was asked for: the same picture may be the draft of several requests.
+    pub wish: WishId,
     /// What was noted as saved because its final is not made.
     pub saved: Usd,
     /// What was asked for, as the room above wrote it.
@@ -39,6 +41,8 @@ pub struct NewDrafts {
 /// A draft that was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
+    /// Names what was asked for.
+    pub wish: WishId,
     /// The request that made or found it.
     pub request: RequestId,
     /// What was noted as saved because its final is not made.
@@ -54,7 +58,7 @@ pub struct Draft {
 }
 
 impl Store {
-    /// Keeps drafts, in place of what was kept of the same pictures before.
+    /// Keeps drafts, in place of those of the same pictures and wishes.
     pub async fn keep_drafts(&self, new: NewDrafts) -> Result<(), StoreError> {
         self.engine
             .write(move |sql| {
@@ -72,13 +76,14 @@ impl Store {
                 }
                 for draft in &new.drafts {
                     sql.execute(
-                        "INSERT INTO drafts (picture, tenant, request, saved, expires_ms, papers)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (picture, tenant) DO UPDATE SET
+                        "INSERT INTO drafts (picture, tenant, wish, request, saved, expires_ms, papers)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (picture, tenant, wish) DO UPDATE SET
                            request = excluded.request, saved = excluded.saved, finalized = 0,
                            expires_ms = excluded.expires_ms, papers = excluded.papers",
                         &values![
                             draft.picture.to_bytes(),
                             &new.tenant,
+                            draft.wish.to_bytes(),
                             new.request.to_bytes(),
                             amount(draft.saved)?,
                             new.expires_ms,
@@ -91,39 +96,40 @@ impl Store {
             .await
     }
 
-    /// The draft `picture` of `tenant`, if there was one.
-    pub async fn draft(&self, picture: ImageId, tenant: String) -> Result<Option<Draft>, StoreError> {
+    /// The draft `picture` of `tenant`, if there was one: with what was asked for as `wish`, or last.
+    pub async fn draft(
+        &self,
+        picture: ImageId,
+        tenant: String,
+        wish: Option<WishId>,
+    ) -> Result<Option<Draft>, StoreError> {
         self.engine
             .read(move |sql| {
-                let row = sql.first(
-                    "SELECT request, saved, finalized, expires_ms, papers FROM drafts WHERE picture = ?1 AND tenant = ?2",
+                let rows = sql.query(
+                    "SELECT wish, request, saved, finalized, expires_ms, papers FROM drafts
+                     WHERE picture = ?1 AND tenant = ?2 ORDER BY expires_ms DESC, wish",
                     &values![picture.to_bytes(), &tenant],
                 )?;
-                let Some(row) = row else { return Ok(None) };
-                let request = RequestId::from_bytes(row.bytes(0)?);
-                let inputs = sql.query(
-                    "SELECT bytes FROM draft_inputs WHERE request = ?1 ORDER BY place",
-                    &values![request.to_bytes()],
-                )?;
-                Ok(Some(Draft {
-                    request,
-                    saved: row.usd(1)?,
-                    is_finalized: row.flag(2)?,
-                    expires_ms: row.int(3)?,
-                    papers: row.maybe_text(4)?,
-                    inputs: inputs.iter().map(|row| row.blob(0).map(Bytes::from)).collect::<Result<_, SqlError>>()?,
-                }))
+                for row in rows {
+                    let found = WishId::from_bytes(row.bytes(0)?);
+                    if wish.is_some_and(|wish| wish != found) {
+                        continue;
+                    }
+                    return draft(sql, found, &row).map(Some);
+                }
+                Ok(None)
             })
             .await
     }
 
     /// Notes that the final of a draft was made. False if that was known.
-    pub async fn finalized(&self, picture: ImageId, tenant: String) -> Result<bool, StoreError> {
+    pub async fn finalized(&self, picture: ImageId, tenant: String, wish: WishId) -> Result<bool, StoreError> {
         self.engine
             .write(move |sql| {
                 let changed = sql.execute(
-                    "UPDATE drafts SET finalized = 1 WHERE picture = ?1 AND tenant = ?2 AND finalized = 0",
-                    &values![picture.to_bytes(), &tenant],
+                    "UPDATE drafts SET finalized = 1
+                     WHERE picture = ?1 AND tenant = ?2 AND wish = ?3 AND finalized = 0",
+                    &values![picture.to_bytes(), &tenant, wish.to_bytes()],
                 )?;
                 Ok(changed == 1)
             })
@@ -144,4 +150,20 @@ impl Store {
             })
             .await
     }
+}
+
+/// The draft of a row, with the pictures that were sent.
+fn draft(sql: &mut dyn Sql, wish: WishId, row: &Row) -> Result<Draft, SqlError> {
+    let request = RequestId::from_bytes(row.bytes(1)?);
+    let inputs =
+        sql.query("SELECT bytes FROM draft_inputs WHERE request = ?1 ORDER BY place", &values![request.to_bytes()])?;
+    Ok(Draft {
+        wish,
+        request,
+        saved: row.usd(2)?,
+        is_finalized: row.flag(3)?,
+        expires_ms: row.int(4)?,
+        papers: row.maybe_text(5)?,
+        inputs: inputs.iter().map(|row| row.blob(0).map(Bytes::from)).collect::<Result<_, SqlError>>()?,
+    })
 }

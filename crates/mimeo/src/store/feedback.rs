@@ -129,14 +129,17 @@ impl Store {
             .await
     }
 
-    /// The pictures of `tenant` that the request `id` paid for.
+    /// The pictures of `tenant` that the request `id` paid for; of a draft and a final that it made at once, the final.
     pub async fn subjects_of_feedback(&self, tenant: String, id: RequestId) -> Result<Vec<Subjected>, StoreError> {
         self.engine
             .read(move |sql| {
                 let rows = sql.query(
                     "SELECT p.id, a.request, p.candidate, p.category, p.provider, p.model
                      FROM attempts a JOIN pictures p ON p.attempt = a.id
-                     WHERE a.request = ?1 AND p.tenant = ?2 ORDER BY p.id",
+                     WHERE a.request = ?1 AND p.tenant = ?2 AND NOT EXISTS (
+                       SELECT 1 FROM attempts b JOIN pictures q ON q.attempt = b.id
+                       WHERE b.request = a.request AND b.key <> a.key AND b.created_ms > a.created_ms)
+                     ORDER BY p.id",
                     &values![id.to_bytes(), &tenant],
                 )?;
                 rows.iter().map(subjected).collect()

@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0007_prices.sql"),
     include_str!("../../../../migrations/postgres/0008_drafts.sql"),
     include_str!("../../../../migrations/postgres/0009_timing.sql"),
+    include_str!("../../../../migrations/postgres/0010_wishes.sql"),
 ];
 
 /// Connections of one process at most.

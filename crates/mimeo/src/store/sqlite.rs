@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0008_prices.sql"),
     include_str!("../../../../migrations/sqlite/0009_drafts.sql"),
     include_str!("../../../../migrations/sqlite/0010_timing.sql"),
+    include_str!("../../../../migrations/sqlite/0011_wishes.sql"),
 ];
 
 /// Writes that share a commit at most; more only wait for the next one.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::{
-    CacheMode, CachePolicy, Call, Caller, Format, ImageRequest, InputPicture, Leg, Operation, RequestId, Size,
+    CacheMode, CachePolicy, Call, Caller, Digest, Format, ImageRequest, InputPicture, Leg, Operation, RequestId, Size,
+    WishId,
 };
 use crate::error::{Error, Result};
 use crate::media;
@@ -62,6 +63,8 @@ pub struct Approval {
     pub quality: Option<String>,
     /// The most that it may cost.
     pub max_spend: Option<crate::domain::Usd>,
+    /// Pay again, although the same was sent before and nobody knows what came of it.
+    pub retry_unknown: bool,
     /// How long its caller waits.
     pub deadline: Option<Duration>,
     /// Tell in the answer how it was chosen and made.
@@ -70,7 +73,7 @@ pub struct Approval {
 
 impl Papers {
     /// The papers of the draft in place `index` of those that `call` to the route `route` got; `drawn` is the seed that
-    /// was drawn for them. Each has a final of its own: the seeds of several count up.
+    /// was drawn for it. Each has a final of its own: if the caller names a seed, those of several count up.
     pub(super) fn of(call: &Call, route: &str, drawn: Option<u64>, index: usize) -> Papers {
         // Destructured, so that a new field does not compile until somebody decides about it here.
         let ImageRequest {
@@ -93,7 +96,6 @@ impl Papers {
             template: _,
             extras,
         } = &call.request;
-        let nth = |seed: Option<u64>| seed.map(|seed| seed.saturating_add(index as u64));
         Papers {
             model: route.to_owned(),
             is_edit: *operation == Operation::Edit,
@@ -106,8 +108,8 @@ impl Papers {
             style: style.clone(),
             moderation: moderation.clone(),
             input_fidelity: input_fidelity.clone(),
-            seed: nth(*seed),
-            drawn: nth(drawn),
+            seed: seed.map(|seed| seed.saturating_add(index as u64)),
+            drawn,
             steps: *steps,
             guidance: guidance.map(|guidance| guidance.to_string()),
             negative_prompt: negative_prompt.clone(),
@@ -128,6 +130,12 @@ impl Papers {
     pub(super) fn to_json(&self) -> String {
         // Nothing in it can fail to be JSON: no map has keys that are not text.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What names the papers that read `text`.
+    pub(super) fn wish(text: &str) -> WishId {
+        let Digest(bytes) = Digest::of(text.as_bytes());
+        WishId::from_bytes(bytes.first_chunk().copied().unwrap_or_default())
     }
 
     /// # Errors
@@ -180,10 +188,12 @@ impl Papers {
             id: approval.id,
             caller: approval.caller,
             model: Some(self.model),
+            route: None,
             request,
             n: 1,
             cache: CachePolicy {
                 mode: CacheMode::Default,
+                variants: Some(1),
                 ttl: self.ttl_ms.map(Duration::from_millis),
                 tags: self.tags,
                 ..CachePolicy::default()
@@ -196,7 +206,7 @@ impl Papers {
             category: self.category,
             user: None,
             metadata: self.metadata,
-            retry_unknown: false,
+            retry_unknown: approval.retry_unknown,
             trim_prompt: self.trim_prompt,
             explain: approval.explain,
             unknown: self.unknown,

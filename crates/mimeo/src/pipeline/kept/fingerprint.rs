@@ -31,7 +31,8 @@ pub(super) fn fingerprint(call: &Call, form: &str) -> Digest {
         trim_prompt,
         explain,
         unknown,
-        // Where the route drafts first is not for the caller to say.
+        // Which route it comes to, and whether that drafts first, is not for the caller to say.
+        route: _,
         leg: _,
     } = call;
     let CachePolicy { mode, ttl, max_age, variants, tags } = cache;
@@ -92,6 +93,7 @@ pub(super) mod tests {
             id: RequestId(1),
             caller: Caller { tenant: "shop".into(), key: "web".into(), pool: None },
             model: None,
+            route: None,
             request: ImageRequest::generate(prompt),
             n: 1,
             cache: CachePolicy::default(),

@@ -137,7 +137,7 @@ impl From<Failure> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Digest, Format, Picture, Size, Stage};
+    use crate::domain::{Digest, Format, Picture, Size, Stage, WishId};
     use bytes::Bytes;
 
     #[test]
@@ -179,6 +179,7 @@ mod tests {
             cascade: Some(Cascaded {
                 stage: Stage::Draft,
                 drafts: vec![ImageId(7)],
+                wishes: vec![WishId(8)],
                 until_ms: Some(9),
                 final_price: Price::Unknown,
                 parent: None,
