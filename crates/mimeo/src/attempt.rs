@@ -249,9 +249,18 @@ impl Attempts {
         failpoint!("attempt::after_intent");
         // Frozen since then? The others may have given this process up, and told whoever asks that it may have been
         // sent. It was not, and is not now.
-        if intended.elapsed() > self.store.heartbeat() && !self.store.mark_sending(id, term, self.clock.now()).await? {
-            self.note_late(id, "it was never sent: its process was frozen before it could be".to_owned()).await;
-            return Err(given_up(id));
+        if intended.elapsed() > self.store.heartbeat() {
+            match self.store.mark_sending(id, term, self.clock.now()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.note_late(id, "it was never sent: its process was frozen before it could be".to_owned()).await;
+                    return Err(given_up(id));
+                }
+                Err(error) => {
+                    self.abandon(id, subject, expected);
+                    return Err(error.into());
+                }
+            }
         }
         drop(seat);
         let _calling = room.call();
