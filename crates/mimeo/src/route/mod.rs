@@ -177,13 +177,21 @@ impl Routes {
         virtuals.retain(|name, _| !routes.contains_key(*name));
         let this = Routes { registry, renderer, routes, virtuals };
         for (name, settings) in configured {
-            match settings.shadow.as_ref().map(|shadow| (shadow, this.named(&shadow.model))) {
-                Some((_, Err(unknown))) => faults.push((name.clone(), format!("shadow: {unknown}"))),
-                Some((shadow, Ok(Named::Route(route)))) if route.settings.shadow.is_some() => faults.push((
-                    name.clone(),
-                    format!("shadow: {} has a shadow itself, and would go on for ever; name a model", shadow.model),
-                )),
-                _ => {}
+            let Some(shadow) = &settings.shadow else { continue };
+            let has_shadow = |route: &Route| route.settings.shadow.is_some();
+            let goes_on = match this.named(&shadow.model) {
+                Err(unknown) => {
+                    faults.push((name.clone(), format!("shadow: {unknown}")));
+                    false
+                }
+                Ok(Named::Route(route)) => has_shadow(route),
+                Ok(Named::Auto) => this.chosen_among().any(has_shadow),
+                Ok(Named::Virtual(_) | Named::Model(_)) => false,
+            };
+            if goes_on {
+                let told =
+                    format!("shadow: {} has a shadow itself, and would go on for ever; name a model", shadow.model);
+                faults.push((name.clone(), told));
             }
         }
         if faults.is_empty() { Ok(this) } else { Err(faults) }
