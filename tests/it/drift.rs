@@ -263,3 +263,20 @@ async fn a_bill_that_cannot_be_written_is_in_suspense() {
     // The book says what the ledger cannot.
     world.leave_unaudited();
 }
+
+/// A list that never comes, while the gateway is asked to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_waits_for_no_list() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = silent.local_addr().expect("it is bound");
+    let mut world = World::with(&format!(
+        "[[prices.feeds]]\nurl = 'http://{address}/prices.csv'\nformat = 'csv'\nevery_s = 1\n\
+         map = {{ provider = 'who', model = 'what', price = 'usd' }}\n"
+    ))
+    .await;
+    let asked = tokio::time::timeout(Duration::from_secs(30), silent.accept()).await;
+    let _never_answered = asked.expect("it is asked").expect("it connects");
+    let begun = std::time::Instant::now();
+    assert_eq!(world.gateway.terminate(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+}
