@@ -410,8 +410,16 @@ fn write_later(pool: &Pool, queue: &Receiver<Later>) {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(255));
         let all = |sql: &mut dyn Sql| group.iter().try_for_each(|work| work(sql));
-        if let Err(error) = pool.patient(|pool| pool.transaction(&all)) {
+        let Err(error) = pool.patient(|pool| pool.transaction(&all)) else { continue };
+        if group.len() == 1 || !matches!(error, StoreError::Database(_)) {
             tracing::warn!(%error, rows = group.len(), "savings could not be noted");
+            continue;
+        }
+        // One of them is at fault, and takes nothing of the others with it.
+        for work in &group {
+            if let Err(error) = pool.patient(|pool| pool.transaction(work.as_ref())) {
+                tracing::warn!(%error, "a saving could not be noted");
+            }
         }
     }
 }
