@@ -1,12 +1,16 @@
 //! Drafts that can be made final: their tenants', for a time.
 
 use bytes::Bytes;
-use mimeo::domain::{ImageId, RequestId};
+use mimeo::domain::{Digest, Format, ImageId, Picture, RequestId};
 use mimeo::store::{Draft, NewDraft, NewDrafts};
 
 use super::{Database, NOW, cents, on_both};
 
-on_both!(a_draft_is_its_tenants_and_the_latest_counts, what_was_asked_for_is_forgotten_in_time);
+on_both!(
+    a_draft_is_its_tenants_and_the_latest_counts,
+    what_was_asked_for_is_forgotten_in_time,
+    what_was_sent_is_kept_once,
+);
 
 fn drafts(tenant: &str, pictures: &[u128], inputs: &[&'static str]) -> NewDrafts {
     let draft = |picture: &u128| NewDraft {
@@ -17,10 +21,15 @@ fn drafts(tenant: &str, pictures: &[u128], inputs: &[&'static str]) -> NewDrafts
     NewDrafts {
         tenant: tenant.to_owned(),
         request: RequestId::random(),
-        inputs: inputs.iter().map(|text| Bytes::from_static(text.as_bytes())).collect(),
+        inputs: inputs.iter().map(sent).collect(),
         expires_ms: NOW + 1000,
         drafts: pictures.iter().map(draft).collect(),
     }
+}
+
+fn sent(text: &&'static str) -> Picture {
+    let bytes = Bytes::from_static(text.as_bytes());
+    Picture { digest: Digest::of(&bytes), bytes, format: Format::Png, width: 64, height: 64 }
 }
 
 async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
@@ -61,4 +70,27 @@ async fn what_was_asked_for_is_forgotten_in_time(database: Database) {
     assert_eq!((expired.papers, expired.inputs.len()), (None, 0), "no prompt and no picture is left");
     store.forget_drafts(NOW + 1000 + 30 * 24 * 3_600_000).await.unwrap();
     assert_eq!(known().await, None);
+}
+
+/// A draft that is found again and again is kept each time, its pictures are not.
+async fn what_was_sent_is_kept_once(database: Database) {
+    let store = database.open();
+    let again = |later: i64, tenant: &str| {
+        let new = drafts(tenant, &[1, 2], &["a kite", "a mask"]);
+        NewDrafts { expires_ms: NOW + later, ..new }
+    };
+    for later in [1000, 2000, 5000] {
+        store.keep_drafts(again(later, "acme")).await.unwrap();
+    }
+    store.keep_drafts(again(3000, "shop")).await.unwrap();
+    assert_eq!(database.count("draft_inputs"), 2);
+    let sent = || async {
+        let of = |tenant: &str| store.draft(ImageId(2), tenant.to_owned());
+        [of("acme").await.unwrap().unwrap().inputs.len(), of("shop").await.unwrap().unwrap().inputs.len()]
+    };
+    for (now, left) in [(1000, [2, 2]), (3000, [2, 0]), (4999, [2, 0]), (5000, [0, 0])] {
+        store.forget_drafts(NOW + now).await.unwrap();
+        assert_eq!(sent().await, left, "{now}");
+    }
+    assert_eq!(database.count("draft_inputs"), 0);
 }

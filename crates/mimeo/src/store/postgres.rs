@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0006_requests.sql"),
     include_str!("../../../../migrations/postgres/0007_prices.sql"),
     include_str!("../../../../migrations/postgres/0008_drafts.sql"),
+    include_str!("../../../../migrations/postgres/0009_upkeep.sql"),
 ];
 
 /// Connections of one process at most.

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0007_requests.sql"),
     include_str!("../../../../migrations/sqlite/0008_prices.sql"),
     include_str!("../../../../migrations/sqlite/0009_drafts.sql"),
+    include_str!("../../../../migrations/sqlite/0010_upkeep.sql"),
 ];
 
 /// Writes that share a commit at most; more only wait for the next one.
