@@ -16,6 +16,8 @@ mod evidence;
 mod feeds;
 mod retiring;
 mod revise;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -456,7 +458,11 @@ impl PriceBook {
 
     /// Takes a change of the history into `learned`.
     fn take_in(&self, learned: &mut Learned, change: &PriceChange) {
-        learned.seq = learned.seq.max(change.seq);
+        if change.seq <= learned.seq {
+            // Somebody else has read it, and perhaps what came after it.
+            return;
+        }
+        learned.seq = change.seq;
         let Ok(new) = serde_json::from_str::<Change>(&change.new) else {
             tracing::warn!(
                 seq = change.seq,
