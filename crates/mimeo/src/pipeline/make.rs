@@ -355,7 +355,9 @@ impl Pipeline {
                 match admitted {
                     Ok(pictures) => {
                         let (bound, generated) = (attempt.expected, &generated);
-                        self.prices.settled(SettledCall { provider, model, request, n, bound, billed, generated });
+                        let on_credit = attempt.subject.credit.is_some();
+                        let settled = SettledCall { provider, model, request, n, bound, billed, on_credit, generated };
+                        self.prices.settled(settled);
                         // Side by side: a look takes no longer than a disk, and what is paid is safe whatever is seen.
                         let looking = self.findings(order, account, pictures.clone());
                         let keeping = self.keep(order, account, &attempt, pictures, generated, billed); // ⑧

@@ -70,6 +70,8 @@ pub struct SettledCall<'a> {
     pub bound: Price,
     /// What it is settled at.
     pub billed: Price,
+    /// True if credits pay for it in place of money.
+    pub on_credit: bool,
     /// What came.
     pub generated: &'a Generated,
 }
@@ -293,11 +295,14 @@ impl PriceBook {
 
     /// Learns from a call that has ended.
     pub fn settled(&self, call: SettledCall<'_>) {
-        let SettledCall { provider, model, request, n, bound, billed, .. } = call;
+        let SettledCall { provider, model, request, n, bound, billed, on_credit, .. } = call;
         let now = self.0.clock.now();
         let (month, _) = month_of(now);
         let quality = quality_of(request);
-        self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
+        // As the ledger counts them, see `PriceBook::load`.
+        if !on_credit && billed != Price::FREE {
+            self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
+        }
         let (Price::Known(bound), Price::Known(billed)) = (bound, billed) else { return };
         let estimate = {
             let learned = self.learned();
