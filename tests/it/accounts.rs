@@ -224,3 +224,20 @@ async fn filler_words_are_not_paid_for() {
     assert_eq!(world.generate(free).await.expect(200).body["mimeo"]["prompt_sent"], Value::Null);
     assert_eq!(world.book().await.len(), 3);
 }
+
+/// A discount by volume begins after so many pictures that were paid for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_credits_pay_for_is_no_volume() {
+    let prices = "[[models]]\nprovider = 'sandbox'\nmodel = 'standard'\n[models.prices]\ncertainty = 'configured'\n\
+                  source = 'contract'\ntiers = [{ after_pictures = 2, permille = 500 }]\nrates = { image = [{ usd = '0.01' }] }\n";
+    let config = format!("[prices]\nfiles = ['prices.toml']\n{}", small("pictures = 2\nper = 'month'"));
+    let world = World::with_files(&config, |_| vec![("prices.toml", prices.to_owned())]).await;
+    for (prompt, reserved) in [("one", "0"), ("two", "0"), ("three", "0.01"), ("four", "0.01"), ("five", "0.005")] {
+        let reply = world.generate(kite("small/standard", prompt)).await.expect(200);
+        let (_, out, _) = world.run(&["ledger", "events", "--json"]);
+        let events: Value = serde_json::from_str(&out).expect("JSON");
+        let is_it = |event: &&Value| event["kind"] == "reserve" && event["request"] == reply.header("x-request-id");
+        let event = events.as_array().expect("a list").iter().find(is_it).expect("it was reserved");
+        assert_eq!(event["reserved_usd"], reserved, "{prompt}");
+    }
+}

@@ -98,3 +98,39 @@ async fn killed_between_any_two_steps_the_account_is_right() {
         assert_eq!(world.generate(body).await.expect(200).cache(), again, "{place}");
     }
 }
+
+/// A process that was frozen before it could send asks once more whether it may. Where nobody can tell, nothing is sent,
+/// and what was set aside is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_confirmed_is_called_off() {
+    let mut world = World::with("").await;
+    let config = world.folder.0.join("mimeo.toml");
+    let text = std::fs::read_to_string(&config).expect("it is there");
+    std::fs::write(&config, text.replacen("[storage]\n", "[storage]\nlease_s = 3\n", 1)).expect("written");
+    world.restart_failing("attempt::after_intent=sleep:4000");
+    let database = rusqlite::Connection::open(world.data().join("mimeo.sqlite")).expect("the database");
+    let body = json!({ "model": "sandbox/draft", "prompt": "a kite", "size": "64x64" });
+    let asking = async {
+        let reply = world.generate(body).await;
+        database.execute_batch("ROLLBACK").expect("it was held");
+        reply
+    };
+    let holding = async {
+        let sent = "SELECT count(*) FROM attempts WHERE state = 'sending'";
+        while database.query_row(sent, [], |row| row.get::<_, u32>(0)).expect("a count") == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        // Longer than anybody waits for it.
+        database.execute_batch("BEGIN IMMEDIATE").expect("nobody else writes");
+    };
+    let (reply, ()) = tokio::join!(asking, holding);
+    assert_eq!(reply.expect(503).code(), "store_unavailable");
+    assert!(world.book().await.is_empty(), "nothing was sent");
+    for _ in 0..300 {
+        if world.ledger().await["reserved_usd"] == "0" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("it stays set aside: {}", world.ledger().await);
+}

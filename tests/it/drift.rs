@@ -245,3 +245,38 @@ async fn three_bills_in_a_row_are_a_new_price_until_they_are_as_listed_again() {
     assert_eq!((&accuracy[0]["set_aside_usd"], &accuracy[0]["spent_usd"]), (&json!("0.125"), &json!("0.125")));
     assert!(accuracy[0]["error"].as_f64().is_some_and(|error| error > 0.1 && error < 0.5), "{accuracy}");
 }
+
+/// An amount that is beyond any row of the ledger: the picture is delivered, and what was set aside is in suspense. It
+/// does not stay under way, where everybody who asks for the same would wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bill_that_cannot_be_written_is_in_suspense() {
+    let mut world = World::new().await;
+    bill(&world, "20000000").await;
+    let body = json!({ "model": "sandbox/standard", "prompt": "a kite", "size": "64x64", "deadline_ms": 20_000 });
+    let reply = world.generate(body.clone()).await.expect(200);
+    assert_eq!(reply.pictures().len(), 1);
+    let ledger = world.ledger().await;
+    assert_eq!((&ledger["reserved_usd"], &ledger["suspense_usd"]), (&json!("0"), &json!("0.01")), "{ledger}");
+    let open = listing(&world, &["ledger", "suspense", "--json"]);
+    assert!(open[0]["why"].as_str().is_some_and(|why| why.contains("$20000000")), "{open}");
+    assert_eq!(world.generate(body).await.code(), "outcome_unknown");
+    // The book says what the ledger cannot.
+    world.leave_unaudited();
+}
+
+/// A list that never comes, while the gateway is asked to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_waits_for_no_list() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = silent.local_addr().expect("it is bound");
+    let mut world = World::with(&format!(
+        "[[prices.feeds]]\nurl = 'http://{address}/prices.csv'\nformat = 'csv'\nevery_s = 1\n\
+         map = {{ provider = 'who', model = 'what', price = 'usd' }}\n"
+    ))
+    .await;
+    let asked = tokio::time::timeout(Duration::from_secs(30), silent.accept()).await;
+    let _never_answered = asked.expect("it is asked").expect("it connects");
+    let begun = std::time::Instant::now();
+    assert_eq!(world.gateway.terminate(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+}

@@ -347,6 +347,8 @@ async fn faults_are_told() {
             "did you mean draft",
         ),
         ("[routes.a]\ncandidates = ['sandbox/draft']\nshadow = { model = 'a', percent = 5 }\n", "for ever"),
+        // Who decides by itself may decide on this very route.
+        ("[routes.hero]\ncandidates = ['sandbox/draft']\nshadow = { model = 'auto', percent = 5 }\n", "for ever"),
         ("[routes.a]\ncandidates = ['sandbox/draft']\nquality_floor = 120\n", "0 to 100"),
     ] {
         let file = world.data().with_file_name("wrong.toml");

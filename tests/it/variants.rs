@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::front_door::{GENERATIONS, assert_fault, kite};
-use crate::world::{World, reply};
+use crate::world::{Folder, World, reply};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_does_as_the_caller_says() {
@@ -142,4 +142,64 @@ async fn a_crowd_fills_a_pool_once() {
         assert!((1..pictures.len()).all(|i| !pictures[..i].contains(&pictures[i])), "all are different");
     }
     assert_eq!(world.book().await.len(), 3 + 5);
+}
+
+/// Of several pictures some were made and paid for. Where nothing is stored nobody could ask for those again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paid_for_and_not_stored_is_given_out() {
+    let world = World::with("[routes.bare]\ncandidates = ['sandbox/standard']\ncache = { off = true }\n").await;
+    let three = |name: &str, more: Value| {
+        let mut body = kite(&json!({ "prompt": format!("three kites, {name} [[refuse*1]]"), "n": 3 }));
+        body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        world.generate(body)
+    };
+    for (name, more) in [("passing", json!({ "cache": { "mode": "no-store" } })), ("bare", json!({ "model": "bare" }))]
+    {
+        let reply = three(name, more).await.expect(200);
+        let warning = reply.header("x-mimeo-warning");
+        assert!(warning.starts_with("1 of 3 pictures could not be made: "), "{warning}");
+        assert_eq!((reply.pictures().len(), reply.header("x-mimeo-cost-usd")), (2, "0.02"));
+    }
+    // What is stored costs nothing when it is asked for again.
+    assert_eq!(three("stored", json!({})).await.expect(400).code(), "moderation_blocked");
+    let again = three("stored", json!({})).await.expect(200);
+    assert_eq!((again.header("x-mimeo-cost-usd"), again.header("x-mimeo-saved-usd")), ("0.01", "0.02"));
+    assert_eq!(world.book().await.len(), 7);
+}
+
+/// A server that makes two pictures where one is asked for, and is asked too often at first: what it made is enough, and
+/// nobody else is asked for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_was_asked_for_is_enough() {
+    use axum::Json;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let world = World::new().await;
+    let picture = world.generate(kite(&json!({}))).await.expect(200).body["data"][0]["b64_json"].clone();
+    let calls = std::sync::Arc::new(AtomicUsize::new(0));
+    let two = post(move || async move {
+        let answer = json!({ "created": 1, "data": [{ "b64_json": picture }, { "b64_json": picture }] });
+        let is_first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        (if is_first { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK }, Json(answer))
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let router = axum::Router::new().route("/v1/images/generations", two);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    // One call for each picture.
+    let record = "name = 'generous'\ntitle = 'a generous one'\nshape = 'openai-images'\n[auth]\nscheme = 'none'\n\
+                  [wire]\ngenerate = '/images/generations'\n[fields]\nmodel = 'model'\nprompt = 'prompt'\n\
+                  [[models]]\nid = 'pairs'\n";
+    let records = Folder::new();
+    std::fs::write(records.0.join("generous.toml"), record).expect("written");
+    let world = World::with(&format!(
+        "[catalogue]\npath = '{}'\n[providers.generous]\nbase_url = 'http://{address}/v1'\n\
+         prices = {{ usd_per_image = '0' }}\n[routes.two]\ncandidates = ['generous/pairs', 'sandbox/standard']\n",
+        records.0.display()
+    ))
+    .await;
+    let reply = world.generate(json!({ "model": "two", "prompt": "kites", "n": 3 })).await.expect(200);
+    assert_eq!((reply.pictures().len(), reply.header("x-mimeo-cost-usd")), (3, "0"));
+    assert!(world.book().await.is_empty());
 }

@@ -261,9 +261,18 @@ impl Attempts {
         failpoint!("attempt::after_intent");
         // Frozen since then? The others may have given this process up, and told whoever asks that it may have been
         // sent. It was not, and is not now.
-        if intended.elapsed() > self.store.heartbeat() && !self.store.mark_sending(id, term, self.clock.now()).await? {
-            self.note_late(id, "it was never sent: its process was frozen before it could be".to_owned()).await;
-            return Err(given_up(id));
+        if intended.elapsed() > self.store.heartbeat() {
+            match self.store.mark_sending(id, term, self.clock.now()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.note_late(id, "it was never sent: its process was frozen before it could be".to_owned()).await;
+                    return Err(given_up(id));
+                }
+                Err(error) => {
+                    self.abandon(id, subject, expected);
+                    return Err(error.into());
+                }
+            }
         }
         drop(seat);
         let _calling = room.call();
@@ -316,13 +325,33 @@ impl Attempts {
                                 return tracing::warn!(attempt = %id, "it was given up meanwhile and is in suspense");
                             }
                             Ok(_) => return tracing::info!(attempt = %id, "its end is written now"),
-                            Err(error) => return tracing::error!(attempt = %id, %error, "its end cannot be written"),
+                            Err(error) => return this.end_barely(&finish, &error).await,
                         }
                     }
                 });
                 Err(error.into())
             }
-            other => Ok(other?),
+            Err(error) => {
+                self.end_barely(&finish, &error).await;
+                Err(error.into())
+            }
+            Ok(ended) => Ok(ended),
+        }
+    }
+
+    /// Ends an attempt whose end the database does not take, without all that came of it; a bill goes to suspense. What
+    /// is under way for ever would keep waiting whoever asks for the same.
+    async fn end_barely(&self, finish: &Finish, why: &StoreError) {
+        tracing::error!(attempt = %finish.id, error = %why, "its end cannot be written");
+        let (state, settlement) = match finish.settlement {
+            Settlement::Settle(_) => (AttemptState::Unknown, Settlement::Suspend),
+            kept => (finish.state, kept),
+        };
+        let fault = Some(format!("its end could not be written down: {why}"));
+        let (pictures, entry, refusal) = (Vec::new(), None, None);
+        let bare = Finish { state, settlement, fault, pictures, entry, refusal, ..finish.clone() };
+        if let Err(error) = self.store.finish_attempt(bare).await {
+            tracing::error!(attempt = %finish.id, %error, "it stays open until this process ends");
         }
     }
 

@@ -129,7 +129,8 @@ impl Duties {
         let (duties, stopped) = (self.clone(), stop.clone());
         tasks.spawn(async move {
             while pause(&stopped, COLLECTION).await {
-                if let Err(error) = duties.collect().await {
+                // There may be millions to look at.
+                if let Some(Err(error)) = stopped.run_until_cancelled(duties.collect()).await {
                     tracing::warn!(%error, "what nothing leads to could not be removed");
                 }
             }
@@ -164,7 +165,7 @@ impl Duties {
             let (duties, stopped) = (self.clone(), stop.clone());
             tasks.spawn(async move {
                 loop {
-                    duties.look_at(&feed).await;
+                    duties.look_at(&feed, &stopped).await;
                     if !pause(&stopped, feed.rest()).await {
                         return;
                     }
@@ -186,7 +187,8 @@ impl Duties {
         let (alerts, stopped) = (self.alerts, stop.clone());
         tasks.spawn(async move {
             loop {
-                if let Err(error) = alerts.deliver().await {
+                // What is on its way then, the next process sends again.
+                if let Some(Err(error)) = stopped.run_until_cancelled(alerts.deliver()).await {
                     tracing::warn!(%error, "alerts could not be sent");
                 }
                 let go_on = tokio::select! {
@@ -200,10 +202,10 @@ impl Duties {
         });
     }
 
-    /// Looks at a list of prices.
-    async fn look_at(&self, feed: &PriceFeed) {
+    /// Looks at a list of prices, unless `stop` comes first.
+    async fn look_at(&self, feed: &PriceFeed, stop: &CancellationToken) {
         let registry = self.pipeline.routes.registry();
-        match self.pipeline.prices.refresh(feed, &self.catalogue, registry).await {
+        match self.pipeline.prices.refresh(feed, &self.catalogue, registry, stop).await {
             Ok(polled) => {
                 tracing::debug!(feed = feed.name(), matched = polled.matched, changed = polled.changed.len(), "prices");
             }

@@ -518,6 +518,11 @@ impl Pipeline {
         self.cache.fetch(id).await
     }
 
+    /// True if what is made for `call` is stored, and so can be fetched later.
+    pub fn stores(&self, call: &Call) -> bool {
+        self.routes.stores(call)
+    }
+
     /// What callers may name in `model`.
     pub fn models(&self) -> Vec<ModelListing> {
         self.routes.models(&self.prices)

@@ -75,3 +75,20 @@ async fn i10_a_job_does_not_outlive_its_process_unnoticed() {
     assert_eq!(ask(&world, "sent", &body("a kite [[bill-then-hang]]")).await.expect(504).code(), "outcome_unknown");
     assert_eq!(world.book().await.len(), 2);
 }
+
+/// What a route does not store could not be fetched later: it is no job, and is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_does_not_store_is_no_job() {
+    let world = World::with("[routes.bare]\ncandidates = ['sandbox/standard']\ncache = { off = true }\n").await;
+    let body = json!({ "model": "bare", "prompt": "a kite [[latency=300]]", "size": "64x64" });
+    let post = |path: &str, prefer: &'static str| {
+        let request = world.client.post(format!("{}{path}", world.gateway.url)).header("prefer", prefer);
+        send(request.header("content-type", "application/json").body(body.to_string()))
+    };
+    let refused = post("/v1/images/jobs", "").await.expect(400).json();
+    assert_eq!(refused["error"]["param"], "model", "{refused}");
+    assert!(world.book().await.is_empty());
+    let waited = post("/v1/images/generations", "wait=0").await.expect(200);
+    assert!(waited.json()["data"][0]["b64_json"].is_string());
+    assert_eq!(world.book().await.len(), 1);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use mimeo::domain::{AttemptId, Price, Usd};
-use mimeo::store::{AttemptState, Finished, LedgerQuery, Reserved, Settlement};
+use mimeo::store::{AttemptState, Finish, Finished, LedgerQuery, Refusal, Reserved, Settlement};
 
 use super::{Database, NOW, balances, begin, call, cents, drawn, end, finish, granted, on_both, totals};
 
@@ -22,6 +22,7 @@ on_both!(
     a_beginning_and_its_abandoning_meet,
     what_is_learnt_late_moves_no_money,
     what_is_in_suspense_is_resolved_once,
+    whatever_a_provider_says_is_written_down,
 );
 
 async fn each_end_moves_exactly_its_money(database: Database) {
@@ -281,4 +282,33 @@ async fn what_is_in_suspense_is_resolved_once(database: Database) {
         assert_eq!(database.attempt(attempt.id), if billed == 0 { "failed|" } else { "done|" });
     }
     assert_eq!(store.misspent().await.unwrap(), 0);
+}
+
+/// PostgreSQL has no text with a NUL in it. What was paid for is written down all the same.
+async fn whatever_a_provider_says_is_written_down(database: Database) {
+    let store = database.open();
+    let (made, refused) = (call("a kite"), call("a gun"));
+    let term = begin(&store, &made).await;
+    let mut told = drawn(&store, &made, term, "a kite").await;
+    told.pictures[0].row.revised_prompt = Some("a\0kite".into());
+    assert_eq!(finish(&store, &told).await, Finished::Yes);
+    let found = store.lookup(made.key, NOW, None).await.unwrap();
+    assert_eq!(found.pictures[0].revised_prompt.as_deref(), Some("a\u{fffd}kite"));
+
+    begin(&store, &refused).await;
+    let refusal = Refusal {
+        provider: "studio".into(),
+        code: Some("\0".into()),
+        message: "no\0way".into(),
+        expires_ms: NOW + 1000,
+    };
+    let told = Finish {
+        fault: Some("no\0".into()),
+        refusal: Some((refused.key, refusal)),
+        ..end(&refused, term, AttemptState::Refused, Settlement::Release)
+    };
+    assert_eq!(finish(&store, &told).await, Finished::Yes);
+    let kept = store.lookup(refused.key, NOW, None).await.unwrap().refusal.expect("it is kept");
+    assert_eq!((kept.code.as_deref(), kept.message.as_str()), (Some("\u{fffd}"), "no\u{fffd}way"));
+    assert_eq!(balances(&store).await, [0, 3, 0]);
 }

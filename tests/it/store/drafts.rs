@@ -1,12 +1,16 @@
 //! Drafts that can be made final: their tenants', for a time.
 
 use bytes::Bytes;
-use mimeo::domain::{ImageId, RequestId, WishId};
+use mimeo::domain::{Digest, Format, ImageId, Picture, RequestId, WishId};
 use mimeo::store::{Draft, NewDraft, NewDrafts};
 
 use super::{Database, NOW, cents, on_both};
 
-on_both!(a_draft_is_its_tenants_and_the_latest_counts, what_was_asked_for_is_forgotten_in_time);
+on_both!(
+    a_draft_is_its_tenants_and_the_latest_counts,
+    what_was_asked_for_is_forgotten_in_time,
+    what_was_sent_is_kept_once,
+);
 
 const WISH: WishId = WishId(5);
 
@@ -20,10 +24,15 @@ fn drafts(tenant: &str, pictures: &[u128], inputs: &[&'static str]) -> NewDrafts
     NewDrafts {
         tenant: tenant.to_owned(),
         request: RequestId::random(),
-        inputs: inputs.iter().map(|text| Bytes::from_static(text.as_bytes())).collect(),
+        inputs: inputs.iter().map(sent).collect(),
         expires_ms: NOW + 1000,
         drafts: pictures.iter().map(draft).collect(),
     }
+}
+
+fn sent(text: &&'static str) -> Picture {
+    let bytes = Bytes::from_static(text.as_bytes());
+    Picture { digest: Digest::of(&bytes), bytes, format: Format::Png, width: 64, height: 64 }
 }
 
 async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
@@ -85,12 +94,35 @@ async fn a_draft_of_an_older_version_is_there() {
     let database = Database::sqlite();
     drop(database.open());
     let connection = rusqlite::Connection::open(database.folder.0.join("mimeo.sqlite")).unwrap();
-    connection.execute_batch("DROP TABLE drafts; DROP TABLE draft_inputs").unwrap();
+    connection.execute_batch("DROP TABLE drafts; DROP TABLE draft_inputs; DROP INDEX pictures_by_attempt").unwrap();
     connection.execute_batch(include_str!("../../../migrations/sqlite/0009_drafts.sql")).unwrap();
     let row = format!("x'{:032x}', 'acme', x'{:032x}', 3, 1, {}, 'papers'", 1, 2, NOW + 1000);
     connection.execute_batch(&format!("INSERT INTO drafts VALUES ({row})")).unwrap();
-    connection.pragma_update(None, "user_version", 9).unwrap();
+    connection.pragma_update(None, "user_version", 10).unwrap();
     drop(connection);
     let known = database.open().draft(ImageId(1), "acme".into(), None).await.unwrap().unwrap();
     assert_eq!((known.request, known.is_finalized, known.papers.as_deref()), (RequestId(2), true, Some("papers")));
+}
+
+/// A draft that is found again and again is kept each time, its pictures are not.
+async fn what_was_sent_is_kept_once(database: Database) {
+    let store = database.open();
+    let again = |later: i64, tenant: &str| {
+        let new = drafts(tenant, &[1, 2], &["a kite", "a mask"]);
+        NewDrafts { expires_ms: NOW + later, ..new }
+    };
+    for later in [1000, 2000, 5000] {
+        store.keep_drafts(again(later, "acme")).await.unwrap();
+    }
+    store.keep_drafts(again(3000, "shop")).await.unwrap();
+    assert_eq!(database.count("draft_inputs"), 2);
+    let sent = || async {
+        let of = |tenant: &str| store.draft(ImageId(2), tenant.to_owned(), Some(WISH));
+        [of("acme").await.unwrap().unwrap().inputs.len(), of("shop").await.unwrap().unwrap().inputs.len()]
+    };
+    for (now, left) in [(1000, [2, 2]), (3000, [2, 0]), (4999, [2, 0]), (5000, [0, 0])] {
+        store.forget_drafts(NOW + now).await.unwrap();
+        assert_eq!(sent().await, left, "{now}");
+    }
+    assert_eq!(database.count("draft_inputs"), 0);
 }

@@ -102,3 +102,14 @@ async fn many_speak_at_once(database: Database) {
     let (_, count) = tokio::join!(writing, bounded);
     assert_eq!(count.expect("none is missed"), 40);
 }
+
+/// Among millions of pictures those of one request are not looked for one by one.
+#[tokio::test]
+async fn what_a_request_paid_for_is_found_by_an_index() {
+    let database = Database::sqlite();
+    let _store = database.open();
+    let plan = database.sql(
+        "EXPLAIN QUERY PLAN SELECT p.id FROM attempts a JOIN pictures p ON p.attempt = a.id WHERE a.request = x'00'",
+    );
+    assert!(!plan.contains("SCAN") && !plan.contains("AUTOMATIC"), "{plan}");
+}

@@ -107,7 +107,7 @@ fn old_database() -> Database {
 async fn everything_in_an_older_database_is_there_afterwards() {
     let database = old_database();
     let store = database.open();
-    assert_eq!(database.sql("PRAGMA user_version"), "11");
+    assert_eq!(database.sql("PRAGMA user_version"), "12");
     assert_eq!(store.purge_epoch().await.unwrap(), 7);
 
     // Pictures, what they answer, and their bytes where they always lay.

@@ -8,6 +8,7 @@ on_both!(
     the_history_of_prices_is_never_changed,
     what_is_said_twice_is_written_once,
     settled_calls_add_up_by_day,
+    what_cannot_be_noted_takes_nothing_of_others_with_it,
     an_alert_is_told_once_in_a_while,
     an_alert_is_sent_by_one_and_given_up_after_a_few_tries,
 );
@@ -119,4 +120,27 @@ async fn an_alert_is_sent_by_one_and_given_up_after_a_few_tries(database: Databa
     one.told(taken.seq, NOW + 5).await.unwrap();
     assert_eq!(other.take_alert(NOW + 1_000_000, 1000, 3).await.unwrap(), None);
     assert_eq!(other.alerts(1).await.unwrap()[0].told_ms, Some(NOW + 5));
+}
+
+/// Notes of one moment share a commit, and nothing else.
+async fn what_cannot_be_noted_takes_nothing_of_others_with_it(database: Database) {
+    let store = database.open();
+    let call = |day, billed| Settled {
+        day,
+        provider: "studio".into(),
+        model: "brush-1".into(),
+        quality: String::new(),
+        calls: 1,
+        bound: cents(5),
+        estimate: cents(4),
+        billed,
+        missed: cents(0),
+    };
+    for day in 0..20 {
+        // Beyond what a row holds.
+        store.note_settled(call(100, cents(1_000_000_000))).unwrap();
+        store.note_settled(call(day, cents(4))).unwrap();
+    }
+    let all = async || Some(store.settled_since(0).await.unwrap()).filter(|days| days.len() == 20);
+    assert!(eventually(all).await.iter().all(|day| day.billed == cents(4)));
 }

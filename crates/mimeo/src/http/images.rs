@@ -58,6 +58,11 @@ pub async fn jobs(
         let message = "A job's pictures are fetched later, so they must be stored: leave `no-store` out.";
         return Err(Failure(Error::bad("cache", message)));
     }
+    if !edge.pipeline.stores(&posted.call) {
+        let message = "A job's pictures are fetched later, and this model's route stores none (`cache.off`): POST \
+                       /v1/images/generations, or name another.";
+        return Err(Failure(Error::bad("model", message)));
+    }
     Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 
@@ -120,7 +125,7 @@ where
 
 async fn run(edge: &Arc<Edge>, headers: &HeaderMap, posted: Posted) -> Result<Response> {
     let Posted { call, delivery } = posted;
-    let wish = kept::wish(headers, &call, delivery)?;
+    let wish = kept::wish(headers, edge.pipeline.stores(&call), delivery)?;
     // Before anything is spent: without it there is nothing to answer with.
     let base = match (delivery, &wish) {
         (Delivery::Url, _) => base_url(edge.options.public_url.as_deref(), headers)?,

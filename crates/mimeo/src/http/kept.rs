@@ -15,7 +15,7 @@ use super::images::base_url;
 use super::pieces::Pieces;
 use super::wire::Delivery;
 use super::{Edge, answer};
-use crate::domain::{CacheMode, Call, RequestId};
+use crate::domain::RequestId;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Kept, Wish};
 
@@ -29,14 +29,14 @@ const LONGEST_KEY: usize = 255;
 /// The longest that a caller may prefer to wait, in seconds.
 const LONGEST_WAIT: u64 = 600;
 
-/// What the headers ask of the answer to `call`; `None` if it need not be kept.
+/// What the headers ask of an answer; `None` if it need not be kept. `is_stored` says whether its pictures are.
 ///
 /// # Errors
 /// There is an `Idempotency-Key`, and it is none.
-pub fn wish(headers: &HeaderMap, call: &Call, delivery: Delivery) -> Result<Option<Wish>> {
+pub fn wish(headers: &HeaderMap, is_stored: bool, delivery: Delivery) -> Result<Option<Wish>> {
     let idempotency = idempotency(headers)?;
     // What is streamed is waited for by nature, and what is not stored could not be fetched later.
-    let may_wait = delivery != Delivery::Events && call.cache.mode != CacheMode::NoStore;
+    let may_wait = delivery != Delivery::Events && is_stored;
     let wait = wait(headers).filter(|_| may_wait);
     let form = match delivery {
         Delivery::Base64 => "b64_json",

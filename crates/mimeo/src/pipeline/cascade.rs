@@ -251,7 +251,7 @@ impl Pipeline {
         let new = NewDrafts {
             tenant: call.caller.tenant.clone(),
             request: call.id,
-            inputs: inputs.map(|input| input.picture.bytes.clone()).collect(),
+            inputs: inputs.map(|input| input.picture.clone()).collect(),
             expires_ms,
             drafts,
         };

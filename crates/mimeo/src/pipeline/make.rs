@@ -119,9 +119,11 @@ impl Pipeline {
                         continue;
                     }
                     match self.ask(order, source, missing, &mut so_far).await {
-                        // What there is, with its faults, is better than nothing.
-                        Err(_) if !so_far.failed.is_empty() => break,
-                        asked => asked?,
+                        Err(error) => {
+                            last = Some(error);
+                            break;
+                        }
+                        Ok(asked) => asked,
                     }
                 }
             };
@@ -129,6 +131,10 @@ impl Pipeline {
             so_far.findings.extend(asked.findings);
             let is_to_be_made_again = !asked.failed.is_empty() && order.plan.settings.quality.on_fail == OnFail::Next;
             so_far.failed.extend(asked.failed);
+            // Some make more than they are asked for.
+            if made.len() >= count as usize {
+                return so_far.land(order, count, pool, made);
+            }
             match asked.needless {
                 Some(needless) if so_far.failed.is_empty() => return Ok(needless),
                 Some(_) => break,
@@ -151,7 +157,15 @@ impl Pipeline {
                 break;
             }
         }
+        // What there is, with its faults, is better than nothing.
         if !so_far.failed.is_empty() {
+            return so_far.land(order, count, pool, made);
+        }
+        // Paid for, and nobody could ask for them again: what is stored is there for who asks once more.
+        if let Some(error) = last.as_ref().filter(|_| made.iter().any(|one| one.id.is_none())) {
+            let lacking = count as usize - made.len();
+            let warning = format!("{lacking} of {} pictures could not be made: {}", order.call.n, error.message);
+            so_far.warnings.push(warning);
             return so_far.land(order, count, pool, made);
         }
         Err(last.unwrap_or_else(|| Error::internal("route", "a plan without candidates")))
@@ -187,6 +201,7 @@ impl Pipeline {
             }
         };
         let mut asked = Asked::default();
+        let mut forbidden = None;
         for (price, (result, took, warnings)) in results {
             let price = account.in_money(price);
             if took.total() > so_far.laps.total() {
@@ -197,7 +212,14 @@ impl Pipeline {
                     so_far.warnings.push(warning);
                 }
             }
-            let fault = match result? {
+            let called = match result {
+                Ok(called) => called,
+                Err(error) => {
+                    forbidden.get_or_insert(error);
+                    continue;
+                }
+            };
+            let fault = match called {
                 Called::Pictures(seen) => {
                     so_far.purse.settle(price, total(seen.good.iter().chain(&seen.failed)));
                     asked.pictures.extend(seen.good);
@@ -229,6 +251,12 @@ impl Pipeline {
             if asked.fault.as_ref().is_none_or(|(known_may_go_on, _)| *known_may_go_on && !fault.0) {
                 asked.fault = Some(fault);
             }
+        }
+        // What the other calls have made is not forgotten over it.
+        match forbidden {
+            Some(error) if asked.pictures.is_empty() && asked.failed.is_empty() => return Err(error),
+            Some(error) => asked.fault = Some((false, error)),
+            None => {}
         }
         // Whoever asks again gets them in the order in which they were written down.
         if calls.len() > 1
@@ -334,7 +362,9 @@ impl Pipeline {
                 match admitted {
                     Ok(pictures) => {
                         let (bound, generated) = (attempt.expected, &generated);
-                        self.prices.settled(SettledCall { provider, model, request, n, bound, billed, generated });
+                        let on_credit = attempt.subject.credit.is_some();
+                        let settled = SettledCall { provider, model, request, n, bound, billed, on_credit, generated };
+                        self.prices.settled(settled);
                         // Side by side: a look takes no longer than a disk, and what is paid is safe whatever is seen.
                         let looking = self.findings(order, account, pictures.clone());
                         let keeping = self.keep(order, account, &attempt, pictures, generated, billed); // ⑧

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use reqwest::header::{ETAG, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Method, Request, Url};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::change::{Change, words};
 use super::revise::{Revision, revise};
@@ -163,7 +164,8 @@ impl PriceFeed {
 }
 
 impl PriceBook {
-    /// Looks at a list once. What it changes is written down, told, and reckoned with when this returns.
+    /// Looks at a list once, unless `stop` comes before it is there. What it changes is written down, told, and reckoned
+    /// with when this returns.
     ///
     /// # Errors
     /// The store fails. A list that fails is no error: it is told.
@@ -172,11 +174,13 @@ impl PriceBook {
         feed: &PriceFeed,
         catalogue: &Catalogue,
         registry: &Registry,
+        stop: &CancellationToken,
     ) -> Result<Polled, StoreError> {
         let mut polled = Polled { feed: feed.name.clone(), ..Polled::default() };
         let today = day_of(self.0.clock.now());
         let understood = |(content, seen): (Vec<u8>, Seen)| Ok((feed.quotes(&content, catalogue, today)?, seen));
-        let ((quotes, rows), seen) = match feed.read().await.and_then(|read| read.map(understood).transpose()) {
+        let Some(read) = stop.run_until_cancelled(feed.read()).await else { return Ok(polled) };
+        let ((quotes, rows), seen) = match read.and_then(|read| read.map(understood).transpose()) {
             Ok(Some(read)) => read,
             Ok(None) => {
                 polled.unchanged = true;

@@ -16,6 +16,8 @@ mod evidence;
 mod feeds;
 mod retiring;
 mod revise;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +70,8 @@ pub struct SettledCall<'a> {
     pub bound: Price,
     /// What it is settled at.
     pub billed: Price,
+    /// True if credits pay for it in place of money.
+    pub on_credit: bool,
     /// What came.
     pub generated: &'a Generated,
 }
@@ -291,11 +295,14 @@ impl PriceBook {
 
     /// Learns from a call that has ended.
     pub fn settled(&self, call: SettledCall<'_>) {
-        let SettledCall { provider, model, request, n, bound, billed, .. } = call;
+        let SettledCall { provider, model, request, n, bound, billed, on_credit, .. } = call;
         let now = self.0.clock.now();
         let (month, _) = month_of(now);
         let quality = quality_of(request);
-        self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
+        // As the ledger counts them, see `PriceBook::load`.
+        if !on_credit && billed != Price::FREE {
+            self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
+        }
         let (Price::Known(bound), Price::Known(billed)) = (bound, billed) else { return };
         let estimate = {
             let learned = self.learned();
@@ -456,7 +463,11 @@ impl PriceBook {
 
     /// Takes a change of the history into `learned`.
     fn take_in(&self, learned: &mut Learned, change: &PriceChange) {
-        learned.seq = learned.seq.max(change.seq);
+        if change.seq <= learned.seq {
+            // Somebody else has read it, and perhaps what came after it.
+            return;
+        }
+        learned.seq = change.seq;
         let Ok(new) = serde_json::from_str::<Change>(&change.new) else {
             tracing::warn!(
                 seq = change.seq,

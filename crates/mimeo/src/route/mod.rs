@@ -26,7 +26,7 @@ use crate::classify::{self, Reading};
 use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
-use crate::domain::{Call, ImageRequest, Operation, Stage, Target};
+use crate::domain::{CacheMode, Call, ImageRequest, Operation, Stage, Target};
 use crate::error::{Error, Kind, Result};
 use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
 use crate::render::Renderer;
@@ -177,13 +177,21 @@ impl Routes {
         virtuals.retain(|name, _| !routes.contains_key(*name));
         let this = Routes { registry, renderer, routes, virtuals };
         for (name, settings) in configured {
-            match settings.shadow.as_ref().map(|shadow| (shadow, this.named(&shadow.model))) {
-                Some((_, Err(unknown))) => faults.push((name.clone(), format!("shadow: {unknown}"))),
-                Some((shadow, Ok(Named::Route(route)))) if route.settings.shadow.is_some() => faults.push((
-                    name.clone(),
-                    format!("shadow: {} has a shadow itself, and would go on for ever; name a model", shadow.model),
-                )),
-                _ => {}
+            let Some(shadow) = &settings.shadow else { continue };
+            let has_shadow = |route: &Route| route.settings.shadow.is_some();
+            let goes_on = match this.named(&shadow.model) {
+                Err(unknown) => {
+                    faults.push((name.clone(), format!("shadow: {unknown}")));
+                    false
+                }
+                Ok(Named::Route(route)) => has_shadow(route),
+                Ok(Named::Auto) => this.chosen_among().any(has_shadow),
+                Ok(Named::Virtual(_) | Named::Model(_)) => false,
+            };
+            if goes_on {
+                let told =
+                    format!("shadow: {} has a shadow itself, and would go on for ever; name a model", shadow.model);
+                faults.push((name.clone(), told));
             }
         }
         if faults.is_empty() { Ok(this) } else { Err(faults) }
@@ -214,6 +222,23 @@ impl Routes {
         let is_picky = |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
         let (candidates, settings) = route.serving(call);
         settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
+    }
+
+    /// The configured routes that [`AUTO`] chooses among.
+    fn chosen_among(&self) -> impl Iterator<Item = &Route> {
+        virtuals::all().into_keys().filter_map(|name| self.routes.get(name))
+    }
+
+    /// True if what is made for `call` is stored, whatever its route turns out to be.
+    pub fn stores(&self, call: &Call) -> bool {
+        let stores = |route: &Route| !route.settings.cache.off;
+        let by_route = match (call.request.operation, self.name_of(call)) {
+            // No route draws templates.
+            (Operation::Render, _) => true,
+            (_, AUTO) if !self.routes.contains_key(AUTO) => self.chosen_among().all(stores),
+            (_, name) => self.routes.get(name).is_none_or(stores),
+        };
+        by_route && call.cache.mode != CacheMode::NoStore
     }
 
     /// What can make the picture of `call`, which is about `sense`.

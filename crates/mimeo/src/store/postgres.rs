@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0008_drafts.sql"),
     include_str!("../../../../migrations/postgres/0009_timing.sql"),
     include_str!("../../../../migrations/postgres/0010_wishes.sql"),
+    include_str!("../../../../migrations/postgres/0011_upkeep.sql"),
 ];
 
 /// Connections of one process at most.
@@ -412,8 +413,16 @@ fn write_later(pool: &Pool, queue: &Receiver<Later>) {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(255));
         let all = |sql: &mut dyn Sql| group.iter().try_for_each(|work| work(sql));
-        if let Err(error) = pool.patient(|pool| pool.transaction(&all)) {
+        let Err(error) = pool.patient(|pool| pool.transaction(&all)) else { continue };
+        if group.len() == 1 || !matches!(error, StoreError::Database(_)) {
             tracing::warn!(%error, rows = group.len(), "savings could not be noted");
+            continue;
+        }
+        // One of them is at fault, and takes nothing of the others with it.
+        for work in &group {
+            if let Err(error) = pool.patient(|pool| pool.transaction(work.as_ref())) {
+                tracing::warn!(%error, "a saving could not be noted");
+            }
         }
     }
 }

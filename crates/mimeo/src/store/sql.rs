@@ -224,19 +224,21 @@ impl From<u64> for Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        Value::Text(text.to_owned())
+        Value::from(text.to_owned())
     }
 }
 
 impl From<&String> for Value {
     fn from(text: &String) -> Value {
-        Value::Text(text.clone())
+        Value::from(text.clone())
     }
 }
 
 impl From<String> for Value {
+    /// With what is unreadable in the place of each NUL: PostgreSQL holds none, and what a provider says must not keep
+    /// what it was paid from being written down.
     fn from(text: String) -> Value {
-        Value::Text(text)
+        Value::Text(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text })
     }
 }
 

@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0009_drafts.sql"),
     include_str!("../../../../migrations/sqlite/0010_timing.sql"),
     include_str!("../../../../migrations/sqlite/0011_wishes.sql"),
+    include_str!("../../../../migrations/sqlite/0012_upkeep.sql"),
 ];
 
 /// Writes that share a commit at most; more only wait for the next one.
@@ -309,6 +310,10 @@ fn commit_group(
         while let Some(write) = group.get_mut(applied) {
             write.apply(&transaction, clock);
             applied += 1;
+            // Where there is no room in the middle of it, SQLite undoes the whole transaction by itself.
+            if transaction.is_autocommit() {
+                return Err(StoreError::Unavailable("what was being written together was undone".to_owned()));
+            }
         }
         if group.len() >= GROUP {
             break;
@@ -378,6 +383,34 @@ mod tests {
         assert!(a.is_ok() && b.is_ok() && twice.is_err());
         let count = database.read(|sql| sql.first("SELECT count(*) FROM meta", &[])).await.unwrap().unwrap();
         assert_eq!(count.int(0).unwrap(), 3);
+    }
+
+    /// SQLite undoes the whole transaction when there is no room in the middle of it: nobody's write was made, and each
+    /// may be made later.
+    #[tokio::test]
+    async fn without_room_nothing_is_taken_for_written_or_for_impossible() {
+        let (_folder, database) = database();
+        let pages = database.read(|sql| sql.first("PRAGMA page_count", &[])).await.unwrap().unwrap().int(0).unwrap();
+        let limit: &'static str = format!("PRAGMA max_page_count = {}", pages + 4).leak();
+        database.write(move |sql| sql.query(limit, &[])).await.unwrap();
+        let note = |name: &'static str, length: usize| {
+            let text = "x".repeat(length);
+            database.write(move |sql| {
+                sql.execute("INSERT INTO notes (name, value) VALUES (?1, ?2)", &values![name, text.as_str()])
+            })
+        };
+        let (before, large, after) = tokio::join!(note("before", 9), note("large", 1 << 20), note("after", 9));
+        assert!(matches!(large, Err(StoreError::Unavailable(_))), "{large:?}");
+        for (name, told) in [("before", before), ("after", after)] {
+            let found =
+                database.read(move |sql| sql.first("SELECT 1 FROM notes WHERE name = ?1", &values![name])).await;
+            match told {
+                Ok(_) => assert!(found.unwrap().is_some(), "{name}"),
+                Err(StoreError::Unavailable(_)) => assert!(found.unwrap().is_none(), "{name}"),
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+        assert_eq!(note("later", 9).await.unwrap(), 1, "it goes on");
     }
 
     #[test]

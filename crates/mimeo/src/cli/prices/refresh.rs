@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::{Common, Failure, Outcome, print, print_json};
@@ -25,9 +26,9 @@ pub(super) async fn run(common: &Common, json: bool, environment: &Environment) 
     let alerts = Alerts::new(Arc::clone(&store), clock.clone(), tasks.clone(), settings, blueprint.webhook);
     let book = PriceBook::new(store, clock, alerts.clone(), tasks.clone(), blueprint.config.prices.clone());
     book.load().await?;
-    let mut all = Vec::new();
+    let (never, mut all) = (CancellationToken::new(), Vec::new());
     for feed in &blueprint.feeds {
-        all.push(book.refresh(feed, &blueprint.catalogue, blueprint.routes.registry()).await?);
+        all.push(book.refresh(feed, &blueprint.catalogue, blueprint.routes.registry(), &never).await?);
     }
     alerts.deliver().await?;
     tasks.close();

@@ -184,6 +184,8 @@ fn known(open: &[OpenAttempt], events: Vec<LedgerEvent>) -> Vec<Known> {
             others.insert(id, Known { id, model, at_ms, expected: Price::Unknown, standing });
         } else if let Some(known) = others.get_mut(&id) {
             known.standing = match event.kind.as_str() {
+                // It was free, and is settled: that row came before.
+                "save" => continue,
                 "settle" => Standing::Billed(event.spent_usd),
                 "resolve" if !event.spent_usd.is_zero() => Standing::Billed(event.spent_usd),
                 "resolve" | "release" => Standing::Unbilled,
@@ -249,6 +251,14 @@ mod tests {
             saved_usd: Usd::ZERO,
             unpriced: false,
         }
+    }
+
+    /// What free credits pay for is settled, and then a row says what that saved.
+    #[test]
+    fn what_was_saved_by_an_attempt_does_not_open_it_again() {
+        let events = vec![event(1, 5, "reserve", 0), event(1, 6, "settle", 0), event(1, 6, "save", 0)];
+        let standing: Vec<_> = known(&[], events).into_iter().map(|known| known.standing).collect();
+        assert_eq!(standing, [Standing::Billed(Usd::ZERO)]);
     }
 
     #[test]
