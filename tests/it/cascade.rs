@@ -221,17 +221,31 @@ async fn a_final_is_what_was_asked_for_with_its_draft() {
 /// Who hangs up has had it made all the same, so it is not counted as saved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_final_that_nobody_waits_for_is_taken_back_as_well() {
-    let mut world = World::with(&hero("approval")).await;
-    let draft = world.generate(kite("a kite")).await.expect(200);
-    world.sandbox.fail_next(&world.client, "latency=1000").await;
-    tokio::select! {
-        reply = finalize(&world, &draft, json!({})) => panic!("it takes a second: {}", reply.body),
-        () = world.until(|stats| stats["in_flight"].as_u64() == Some(1)) => {}
+    for finalize_when in ["approval", "on_pass"] {
+        let mut world = World::with(&hero(finalize_when)).await;
+        let mut path = "/v1/images/generations".to_owned();
+        let mut body = kite("a kite");
+        if finalize_when == "approval" {
+            let draft = world.generate(body).await.expect(200);
+            path = draft.body["mimeo"]["cascade"]["finalize_url"].as_str().expect("a place to go").to_owned();
+            body = json!({});
+        } else {
+            // The draft is made as fast as any.
+            world.sandbox.fail_next(&world.client, "latency=1").await;
+        }
+        world.sandbox.fail_next(&world.client, "latency=1500").await;
+        let has_begun =
+            |stats: &Value| stats["requests_seen"].as_u64() == Some(2) && stats["in_flight"].as_u64() == Some(1);
+        tokio::select! {
+            reply = world.post(&path, body) => panic!("it takes longer: {}", reply.body),
+            () = world.until(has_begun) => {}
+        }
+        assert_eq!(world.gateway.terminate(), Some(0));
+        let (_, out, _) = world.run(&["ledger", "--json"]);
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        let sums = (&report["spent_usd"], &report["saved_usd"]);
+        assert_eq!(sums, (&json!("0.042"), &json!("0")), "{finalize_when}: {report}");
     }
-    assert_eq!(world.gateway.terminate(), Some(0));
-    let (_, out, _) = world.run(&["ledger", "--json"]);
-    let report: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((&report["spent_usd"], &report["saved_usd"]), (&json!("0.042"), &json!("0")), "{report}");
 }
 
 /// Of a pool of drafts each has one final, however often it is asked for.

@@ -103,13 +103,22 @@ impl Pipeline {
                     let leg = Leg { stage: Stage::Final, parent: Some(call.id), at_once: true, ..leg };
                     let leg = Leg { taken_back: saved, ..leg };
                     let wanted = Call { leg: Some(leg), stream: call.stream, max_spend, deadline, ..final_call };
-                    self.run_once(stop, wanted, progress).await
+                    let (this, stop, outlook) = (Arc::clone(self), stop.clone(), outlook.clone());
+                    let (call, route) = (call.clone(), route.to_owned());
+                    // Whether its caller waits or not: what was noted as saved is to be taken back.
+                    let making = self.tracker.spawn(async move {
+                        let made = this.run_once(&stop, wanted, progress).await;
+                        if made.is_ok() {
+                            this.note_saving(&call, &route, outlook.as_ref(), -saved);
+                        }
+                        made
+                    });
+                    making.await.unwrap_or_else(|lost| Err(Error::internal("the task that made a final", lost)))
                 }
                 Err(error) => Err(error),
             };
             match made {
                 Ok(made) => {
-                    self.note_saving(&call, route, outlook.as_ref(), -saved);
                     telling.notes.warned(&draft.warnings);
                     return Ok(together(draft, made, final_price));
                 }
