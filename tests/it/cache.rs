@@ -249,7 +249,7 @@ async fn a_new_process_finds_everything() {
 }
 
 /// The files of the stored pictures.
-fn blobs(data: &Path) -> Vec<PathBuf> {
+pub fn blobs(data: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(data.join("blobs")).expect("a folder") {
         let folder = folder.expect("an entry").path();

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cache::blobs;
 use crate::front_door::{GENERATIONS, assert_fault, kite};
 use crate::world::{Folder, World, reply};
 
@@ -202,4 +203,28 @@ async fn more_than_was_asked_for_is_enough() {
     let reply = world.generate(json!({ "model": "two", "prompt": "kites", "n": 3 })).await.expect(200);
     assert_eq!((reply.pictures().len(), reply.header("x-mimeo-cost-usd")), (3, "0"));
     assert!(world.book().await.is_empty());
+}
+
+/// A key may have come to many pictures. Who gets one of them waits for no other to be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_reads_what_it_gives_out() {
+    let mut world = World::new().await;
+    let first = world.generate(kite(&json!({}))).await.expect(200);
+    let stored = blobs(&world.data());
+    for _ in 0..2 {
+        let request = world.client.post(format!("{}{GENERATIONS}", world.gateway.url));
+        let request = request.header("content-type", "application/json").header("cache-control", "max-age=0");
+        assert_eq!(reply(request.body(kite(&json!({})).to_string())).await.expect(200).cache(), "miss");
+    }
+    // Memory still has them; a new process reads the disk, and would drop what it finds damaged.
+    world.gateway.kill();
+    let later: Vec<_> = blobs(&world.data()).into_iter().filter(|blob| !stored.contains(blob)).collect();
+    assert_eq!(later.len(), 2);
+    later.iter().for_each(|blob| std::fs::write(blob, "damaged").expect("written"));
+    world.restart();
+    let hit = world.generate(kite(&json!({}))).await.expect(200);
+    assert_eq!((hit.cache(), hit.pictures()), ("hit", first.pictures()));
+    let (_, out, _) = world.run(&["cache", "verify", "--json"]);
+    let found: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&found["blobs"], &found["corrupt"]), (&json!(3), &json!(2)), "{found}");
 }

@@ -432,7 +432,7 @@ impl Pipeline {
         if !order.reads_cache() {
             return Ok(Pool::default());
         }
-        match self.cache.look_up(order.key, order.call.cache.max_age).await? {
+        match self.cache.look_up(order.key, order.call.cache.max_age, &order.hand).await? {
             Found::Pool(pool) => Ok(pool),
             Found::Refused(refusal) => {
                 let mut error = Error::new(

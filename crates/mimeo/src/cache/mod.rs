@@ -69,9 +69,10 @@ impl Cache {
         }
     }
 
-    /// The unexpired pictures of `key` that are not older than `max_age`, oldest first. A picture whose
-    /// bytes are missing or damaged is dropped, and so is made again by whoever needs it (I13).
-    pub async fn look_up(&self, key: Digest, max_age: Option<Duration>) -> Result<Found> {
+    /// The unexpired pictures of `key` that are not older than `max_age`, oldest first, as far as `hand` reaches: no
+    /// more of them are read. A picture whose bytes are missing or damaged is dropped, and so is made again by whoever
+    /// needs it (I13).
+    pub async fn look_up(&self, key: Digest, max_age: Option<Duration>, hand: &Hand) -> Result<Found> {
         let now = self.clock.now();
         let not_before =
             max_age.map(|age| now.saturating_sub(Millis::try_from(age.as_millis()).unwrap_or(Millis::MAX)));
@@ -79,8 +80,12 @@ impl Cache {
         if let Some(refusal) = lookup.refusal {
             return Ok(Found::Refused(refusal));
         }
-        let mut pool = Vec::with_capacity(lookup.pictures.len());
+        let reach = hand.reach();
+        let mut pool = Vec::with_capacity(lookup.pictures.len().min(reach));
         for row in lookup.pictures {
+            if pool.len() >= reach {
+                break;
+            }
             if let Some(delivered) = self.load(row).await? {
                 pool.push(delivered);
             }

@@ -53,6 +53,11 @@ impl Hand {
         self.places.iter().filter(|place| **place >= have).count() as u32
     }
 
+    /// How many pictures a pool must have for all places of this hand.
+    pub fn reach(&self) -> usize {
+        self.places.iter().max().map_or(0, |last| last + 1)
+    }
+
     /// The pictures of this hand, from a pool that had `had` pictures before `made` were made for it:
     /// stored ones at their places, new ones at the places that were empty. A provider may have delivered
     /// fewer than it was asked for: then there are fewer.
