@@ -187,7 +187,11 @@ impl Provider {
 
     /// True if the model takes calls today.
     pub fn serves(&self, model: &Model) -> bool {
-        !matches!(model.status, Status::Gone { .. }) && model.status.successor_on(self.today()).is_none()
+        match &model.status {
+            Status::Live => true,
+            Status::Gone { .. } => false,
+            Status::Retiring { .. } => model.status.successor_on(self.today()).is_none(),
+        }
     }
 
     /// True if every name is accepted as a model.

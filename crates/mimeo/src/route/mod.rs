@@ -45,12 +45,17 @@ pub struct Routes {
     renderer: Arc<Renderer>,
     routes: BTreeMap<String, Route>,
     virtuals: BTreeMap<&'static str, Virtual>,
+    /// Whom those choose among.
+    models: Vec<Offer>,
 }
+
+/// A model with what a route says of it.
+type Offer = (providers::Candidate, Arc<config::Choice>);
 
 /// A configured one.
 #[derive(Debug)]
 struct Route {
-    candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
+    candidates: Vec<Offer>,
     settings: Arc<config::Route>,
     /// Who makes its drafts, if it wants any.
     drafters: Option<cascade::Drafters>,
@@ -175,7 +180,8 @@ impl Routes {
         }
         let mut virtuals = virtuals::all();
         virtuals.retain(|name, _| !routes.contains_key(*name));
-        let this = Routes { registry, renderer, routes, virtuals };
+        let models = virtuals::all_models(&registry);
+        let this = Routes { registry, renderer, routes, virtuals, models };
         for (name, settings) in configured {
             match settings.shadow.as_ref().map(|shadow| (shadow, this.named(&shadow.model))) {
                 Some((_, Err(unknown))) => faults.push((name.clone(), format!("shadow: {unknown}"))),
@@ -207,7 +213,7 @@ impl Routes {
         // Nothing else is looked up for it: every request passes here, and most of them name a model.
         let name = self.name_of(call);
         let Some(route) = self.routes.get(name) else { return name == AUTO || self.virtuals.contains_key(name) };
-        let is_picky = |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
+        let is_picky = |(_, choice): &Offer| !choice.only.is_empty() || !choice.except.is_empty();
         let (candidates, settings) = route.serving(call);
         settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
     }
@@ -255,8 +261,8 @@ impl Routes {
     }
 
     fn plan_virtual(&self, call: &Call, sense: Sense, built_in: &Virtual) -> Result<Plan> {
-        let candidates = virtuals::candidates(&self.registry);
-        if candidates.is_empty() {
+        let candidates = virtuals::candidates(&self.models);
+        if candidates.clone().next().is_none() {
             if call.request.operation == Operation::Generate && call.n == 1 {
                 let mut plan = self.plan_template(&Routes::card_of(call))?;
                 plan.warnings.push(format!(
@@ -277,23 +283,23 @@ impl Routes {
             .param("model")
             .code("no_provider"));
         }
-        self.consider(call, sense, built_in.name, &candidates, &built_in.settings, Some(built_in))
+        self.consider(call, sense, built_in.name, candidates, &built_in.settings, Some(built_in))
     }
 
     /// Who of `choices` can make it.
-    fn consider(
+    fn consider<'a>(
         &self,
         call: &Call,
         sense: Sense,
         route: &str,
-        choices: &[(providers::Candidate, Arc<config::Choice>)],
+        choices: impl IntoIterator<Item = &'a Offer> + Clone,
         settings: &Arc<config::Route>,
         built_in: Option<&Virtual>,
     ) -> Result<Plan> {
         let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
         let usual = built_in.map(|built_in| built_in.tier).or(is_draft.then_some(cascade::DRAFT_TIER));
         let tier = call.quality_tier.as_deref().or(usual);
-        let dealt = dealt(route, call, choices);
+        let dealt = dealt(route, call, choices.clone());
         let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
         for (candidate, choice) in choices {
             let name = name_of(candidate);
@@ -424,11 +430,11 @@ impl Named<'_> {
 fn dealt<'a>(
     route: &str,
     call: &Call,
-    choices: &'a [(providers::Candidate, Arc<config::Choice>)],
+    choices: impl IntoIterator<Item = &'a Offer> + Clone,
 ) -> Option<&'a Arc<config::Choice>> {
-    let shares = || choices.iter().filter_map(|(_, choice)| Some((choice, u64::from(choice.share?))));
+    let shares = || choices.clone().into_iter().filter_map(|(_, choice)| Some((choice, u64::from(choice.share?))));
     let all: u64 = shares().map(|(_, share)| share).sum();
-    let mut left = fortune(route, call) % all.max(1);
+    let mut left = (all > 0).then(|| fortune(route, call) % all)?;
     shares()
         .find(|(_, share)| {
             let is_it = left < *share;
