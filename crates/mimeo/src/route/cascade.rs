@@ -43,7 +43,7 @@ impl Drafters {
         let mut candidates = Vec::new();
         for choice in choices {
             let candidate = registry.resolve(&choice.model).map_err(|unknown| format!("cascade.draft: {unknown}"))?;
-            candidates.push((candidate, Arc::new(choice.clone())));
+            candidates.push(Offer::new(candidate, choice.clone()));
         }
         // How good a picture must be is said of the final. Money and cache are the route's, whoever draws.
         let own = config::Route {

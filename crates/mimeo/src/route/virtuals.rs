@@ -70,20 +70,21 @@ pub(super) fn all_models(registry: &Registry) -> Vec<Offer> {
         let offer = |model: &Arc<Model>| {
             let candidate =
                 Candidate { provider: Arc::clone(provider), model: provider.model(&model.id)?, quality: None };
-            Some((candidate, Arc::new(Choice::named(&format!("{}/{}", provider.name, model.id)))))
+            Some(Offer::new(candidate, Choice::named(&format!("{}/{}", provider.name, model.id))))
         };
         provider.models().iter().filter(|model| provider.serves(model)).filter_map(offer).collect::<Vec<Offer>>()
     };
     let mut all: Vec<Offer> = registry.providers().flat_map(of_provider).collect();
-    all.sort_by_key(|(candidate, _)| matches!(candidate.model.status, Status::Retiring { .. }));
+    all.sort_by_key(|offer| matches!(offer.candidate.model.status, Status::Retiring { .. }));
     all
 }
 
 /// Those of `all` that take calls at this time, of providers whose pictures are real; of all providers if none is.
 pub(super) fn candidates(all: &[Offer]) -> impl Iterator<Item = &Offer> + Clone {
-    let serving = all.iter().filter(|(candidate, _)| candidate.provider.serves(&candidate.model));
-    let any_is_real = serving.clone().any(|(candidate, _)| !candidate.provider.is_simulated());
-    serving.filter(move |(candidate, _)| !any_is_real || !candidate.provider.is_simulated())
+    let serving = all.iter().filter(|offer| offer.candidate.provider.serves(&offer.candidate.model));
+    let is_real = |offer: &Offer| !offer.candidate.provider.is_simulated();
+    let any_is_real = serving.clone().any(is_real);
+    serving.filter(move |offer| !any_is_real || is_real(offer))
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
     }
 
     fn names(all: &[Offer]) -> Vec<String> {
-        candidates(all).map(|(candidate, _)| super::super::name_of(candidate)).collect()
+        candidates(all).map(|offer| offer.name.clone()).collect()
     }
 
     #[test]
