@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::config::{Choice, Hours, Objective, Role, Weights};
 use crate::domain::{Price, Quality, Reason, Seconds, Usd, Verdict};
+use crate::quality::chance_below;
 
 /// A candidate is below the floor if that is as likely as this.
 const SURE: f64 = 0.9;
@@ -205,17 +206,7 @@ fn is_below(quality: &Quality, rating: f64, floor: f64) -> bool {
     if rating < floor && quality.evidence < EVIDENCE {
         return true;
     }
-    normal_cdf((floor - quality.mean) / quality.sd.max(0.1)) > SURE
-}
-
-/// The share of a normal distribution that lies below `z` standard deviations from its mean, to within 1e-7: formula
-/// 26.2.17 of Abramowitz and Stegun, Handbook of Mathematical Functions.
-fn normal_cdf(z: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let polynomial =
-        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let upper = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * polynomial;
-    if z < 0.0 { upper } else { 1.0 - upper }
+    chance_below(floor, quality.mean, quality.sd) > SURE
 }
 
 /// Drops what is known to miss the deadline, unless all do: then the fastest is the best there is.

@@ -162,8 +162,13 @@ fn an_unknown_price_is_no_low_one() {
 }
 
 #[test]
-fn the_distribution_is_the_normal_one() {
-    for (z, share) in [(0.0, 0.5), (1.0, 0.841_344_75), (-1.0, 0.158_655_25), (1.281_551_6, 0.9), (-3.0, 0.001_349_9)] {
-        assert!((normal_cdf(z) - share).abs() < 1e-6, "{z}: {}", normal_cdf(z));
+fn the_highest_floor_drops_nobody_for_not_being_perfect() {
+    let plain = Choice::default();
+    let mut all = [seen(&plain, "0", 1.0, 100.0), seen(&plain, "0.04", 1.0, 100.0)];
+    // What is drawn here, and what is rated as high as can be: eight votes of doubt.
+    all[0].quality = Some(Quality { mean: 100.0, sd: 0.0, evidence: 0.0 });
+    all[1].quality = Some(Quality { mean: 99.5, sd: 2.35, evidence: 0.0 });
+    for floor in [1.0, 50.0, 90.0, 100.0] {
+        assert_eq!(order(&all, &Terms { floor: Some((floor, None)), ..TERMS }), [0, 1], "{floor}");
     }
 }
