@@ -9,7 +9,8 @@ use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::domain::{Call, Caller, Considered, ImageRequest, Price, Quality, RequestId, Seconds, Size};
-use crate::route::rank::{Moment, Sight};
+use crate::route::choose::Sight;
+use crate::route::rank::Moment;
 use crate::route::{Candidate, Maker, Plan, Routes, Sense};
 
 /// A request that any model of a route may serve.

@@ -9,7 +9,8 @@ use crate::config::Objective;
 use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Usd, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::quality::candidate_name;
-use crate::route::rank::{Moment, Sight};
+use crate::route::choose::Sight;
+use crate::route::rank::Moment;
 use crate::route::{Candidate, Maker, fortune};
 
 /// Calls from which on the slowest of them say something.
