@@ -79,12 +79,8 @@ impl Place {
             return Ok(Place { url, own });
         }
         guard::check(&url).map_err(|why| format!("the address of the picture may not be called: {why}"))?;
-        let host = url.host_str().unwrap_or_default();
         let allowed = &provider.record.download.hosts;
-        let within = |suffix: &String| {
-            host.strip_suffix(suffix.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
-        if !allowed.is_empty() && !allowed.iter().any(within) {
+        if !allowed.is_empty() && !guard::is_within(&url, allowed) {
             return Err("the picture is on a host that this provider does not deliver from".to_owned());
         }
         Ok(Place { url, own })

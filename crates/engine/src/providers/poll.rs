@@ -431,12 +431,10 @@ impl Asking<'_> {
             return Ok(url);
         }
         guard::check(&url).map_err(|why| refused(&why.to_string()))?;
-        let host = url.host_str().unwrap_or_default();
-        let hosts = self.rules().hosts.iter();
-        let is_known = hosts.into_iter().any(|suffix| {
-            host.strip_suffix(suffix.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        });
-        if is_known { Ok(url) } else { Err(refused("it is on a host that its record does not name")) }
+        match guard::is_within(&url, &self.rules().hosts) {
+            true => Ok(url),
+            false => Err(refused("it is on a host that its record does not name")),
+        }
     }
 
     fn filled(&self, text: &str) -> String {
