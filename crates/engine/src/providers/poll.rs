@@ -442,9 +442,7 @@ impl Asking<'_> {
     }
 
     fn filled_path(&self, path: &str) -> String {
-        let model = self.job.model.path.as_deref().unwrap_or(&self.job.model.id);
-        let path = path.replace("{model}", &call::encoded(model, self.job.model.wiring.wire.encode_model));
-        path.replace("{id}", &call::encoded(&self.ticket.id, true))
+        call::named(self.job, path).replace("{id}", &call::encoded(&self.ticket.id, true))
     }
 
     fn percent(&self, value: &Value) -> Option<u8> {

@@ -185,6 +185,11 @@ impl Provider {
         &self.models
     }
 
+    /// True if one of [`Provider::models`] goes by this name.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.models.iter().any(|model| model.goes_by(name))
+    }
+
     /// True if the model takes calls today.
     pub fn serves(&self, model: &Model) -> bool {
         match &model.status {
