@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::{Method, Request, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::lift::LARGEST_PICTURE;
 use super::provider::Provider;
 use crate::net::guard;
 
@@ -16,9 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Pauses between tries: storage behind a delivery network may lag by seconds.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_millis(600), Duration::from_secs(2), Duration::from_secs(5)];
-
-/// Largest picture, in bytes.
-const LARGEST: usize = 128 << 20;
 
 /// Why a try brought nothing.
 enum Miss {
@@ -108,12 +106,12 @@ impl Place {
             _ => return Err(Miss::Never(format!("fetching the picture failed with status {status}"))),
         }
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        if length.is_some_and(|length| length > LARGEST) {
+        if length.is_some_and(|length| length > LARGEST_PICTURE) {
             return Err(never("the picture is too large"));
         }
         let mut picture = Vec::with_capacity(length.unwrap_or(256 << 10));
         while let Some(piece) = response.chunk().await.map_err(broke)? {
-            if picture.len() + piece.len() > LARGEST {
+            if picture.len() + piece.len() > LARGEST_PICTURE {
                 return Err(never("the picture is too large"));
             }
             picture.extend_from_slice(&piece);

@@ -336,7 +336,7 @@ impl Asking<'_> {
             }
         };
         self.answer.read_by_rules(self.job, &lifted)?;
-        if self.answer.pictures.is_empty() && self.answer.links.is_empty() && self.answer.withheld == 0 {
+        if self.answer.is_empty() {
             let known = fault::of_sign(self.provider, &self.job.model.wiring, 200, &HeaderMap::new(), &lifted.value);
             if let Some((fault, is_billed)) = known {
                 let billed = is_billed.then(|| self.answer.bill(self.job));
