@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::call::{self, Payload, Reply};
 use super::exchange::{self, Came};
 use super::lift::Lifted;
+use super::pace::Pace;
 use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
 use super::wiring::{self, CancelMethod, Field, JobRules};
@@ -126,14 +127,9 @@ impl Asking<'_> {
 
     async fn until_it_ends(&mut self) -> Result<Generated, Fault> {
         let deadline = Instant::now() + self.provider.timeout;
-        let rules = self.rules();
-        let millis = |given: Option<u32>, usual: u32| Duration::from_millis(u64::from(given.unwrap_or(usual)));
-        let (mut pause, mut most) = (millis(rules.delay_ms, 500), millis(rules.most_ms, 5000));
-        let mut every = millis(rules.every_ms, 1000).min(most);
-        let calls_back = self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some();
-        if calls_back {
-            most = most.max(CALLED_BACK);
-            every = most;
+        let (mut pause, mut pace) = Pace::of(self.rules());
+        if self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some() {
+            pace = pace.no_faster_than(CALLED_BACK);
         }
         loop {
             if Instant::now() + pause > deadline {
@@ -144,21 +140,21 @@ impl Asking<'_> {
                 () = self.watch.woken() => {}
                 () = self.watch.stopped(), if !self.cancelling => self.cancel().await,
             }
-            match self.ask(deadline).await {
+            let wait = match self.ask(deadline).await {
                 Ok(lifted) => {
                     if let Some(generated) = self.judge(lifted, false).await? {
                         return Ok(generated);
                     }
-                    pause = every;
+                    None
                 }
                 Err(Ended::Come(answer)) => {
                     self.answer.pictures.extend(answer.pictures);
                     return exchange::conclude(self.provider, self.job, std::mem::take(&mut self.answer)).await;
                 }
-                Err(Ended::Not(wait)) => pause = wait.unwrap_or(every).max(every),
+                Err(Ended::Not(wait)) => wait,
                 Err(Ended::Fault(fault)) => return Err(fault),
-            }
-            every = (every + every / 4).min(most);
+            };
+            pause = pace.next().max(wait.unwrap_or_default());
         }
     }
 
@@ -171,19 +167,15 @@ impl Asking<'_> {
     async fn ask(&mut self, deadline: Instant) -> Result<Lifted, Ended> {
         let rules = self.rules();
         let url = self.address(self.ticket.poll.as_deref(), rules.poll_path.as_deref()).map_err(Ended::Fault)?;
-        let payload = match rules.poll_method {
-            wiring::Method::Get => Payload::Nothing,
+        let (method, payload) = match rules.poll_method {
+            wiring::Method::Get => (Method::GET, Payload::Nothing),
             wiring::Method::Post => {
                 let mut body = Map::new();
                 for (place, value) in &rules.poll_body {
                     pointer::put(&mut body, place, Value::from(self.filled(value)));
                 }
-                Payload::Json(Value::Object(body).to_string())
+                (Method::POST, Payload::Json(Value::Object(body).to_string()))
             }
-        };
-        let method = match rules.poll_method {
-            wiring::Method::Get => Method::GET,
-            wiring::Method::Post => Method::POST,
         };
         let mut reply = self.send(method, url, payload, deadline).await?;
         self.read(&mut reply).await
