@@ -18,6 +18,7 @@ use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
 use super::wiring::{self, CancelMethod, Field, JobRules};
 use super::{fault, pointer};
+use crate::clock::millis;
 use crate::domain::{Fault, FaultKind, Generated, Progress, Usd};
 use crate::net::guard;
 
@@ -209,7 +210,7 @@ impl Asking<'_> {
             Err(fault) => fault,
         };
         let age = self.provider.clock.now().saturating_sub(self.ticket.accepted_ms);
-        let is_young = age < i64::try_from(UNKNOWN_AT_FIRST.as_millis()).unwrap_or(i64::MAX);
+        let is_young = age < millis(UNKNOWN_AT_FIRST);
         match status {
             404 | 410 if is_young => Err(Ended::Not(None)),
             404 | 410 => {

@@ -15,7 +15,7 @@ use super::{Landed, Landing, Laps, Making, Order, Pipeline, total};
 use crate::alerts::{Alert, AlertKind};
 use crate::attempt::{Attempt, Ended, Errand, Made, Surroundings};
 use crate::cache::Pool;
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::config::OnFail;
 use crate::domain::{AttemptId, Delivered, Fault, FaultKind, Generated, ImageId, Picture, Price, Progress};
 use crate::error::{Error, Kind, Result};
@@ -438,7 +438,7 @@ impl Pipeline {
             && order.stores()
             && !order.plan.settings.failover_on_refusal
         {
-            let expires_ms = self.clock.now().saturating_add(Millis::try_from(keep.as_millis()).unwrap_or(Millis::MAX));
+            let expires_ms = self.clock.now().saturating_add(millis(keep));
             finish.refusal = Some((
                 order.key,
                 Refusal {
@@ -510,7 +510,7 @@ impl Order {
             replace: (!self.reads_cache()).then_some(self.call.id),
             route: self.plan.route.clone(),
             tags: self.call.cache.tags.clone(),
-            expires_ms: lifetime.map(|l| now.saturating_add(Millis::try_from(l.as_millis()).unwrap_or(Millis::MAX))),
+            expires_ms: lifetime.map(|lifetime| now.saturating_add(millis(lifetime))),
         })
     }
 }
