@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;
+
+/// A duration in whole milliseconds; the longest that there is for what is longer.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
 
 /// A source of time. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -28,17 +34,16 @@ impl Clock {
             Clock::System => {
                 #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
                 let now = std::time::SystemTime::now();
-                now.duration_since(std::time::UNIX_EPOCH)
-                    .map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+                now.duration_since(std::time::UNIX_EPOCH).map_or(0, millis)
             }
             Clock::Manual(now) => now.load(Ordering::SeqCst),
         }
     }
 
     /// Moves a manual clock forward; does nothing to the machine's.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         if let Clock::Manual(now) = self {
-            now.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+            now.fetch_add(millis(by), Ordering::SeqCst);
         }
     }
 }

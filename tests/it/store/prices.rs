@@ -1,6 +1,6 @@
 //! The history of prices, the sums beside it, and what the operator is told.
 
-use mimeo::store::{NewAlert, NewPriceChange, Settled};
+use mimeo::store::{NewAlert, PriceChange, Settled};
 
 use super::{Database, NOW, cents, eventually, on_both};
 
@@ -13,8 +13,8 @@ on_both!(
     an_alert_is_sent_by_one_and_given_up_after_a_few_tries,
 );
 
-fn change(source: &str, new: &str, at_ms: i64) -> NewPriceChange {
-    NewPriceChange {
+fn change(source: &str, new: &str, at_ms: i64) -> PriceChange {
+    PriceChange {
         at_ms,
         effective_ms: at_ms,
         provider: "studio".into(),
@@ -23,7 +23,7 @@ fn change(source: &str, new: &str, at_ms: i64) -> NewPriceChange {
         old: "\"listed\"".into(),
         new: new.into(),
         source: source.into(),
-        certainty: "reported",
+        certainty: "reported".into(),
     }
 }
 
@@ -35,7 +35,7 @@ async fn the_history_of_prices_is_never_changed(database: Database) {
         assert!(refused.contains("the history of prices is append-only"), "{refused}");
     }
     let all = store.price_changes(0).await.unwrap();
-    assert_eq!((all.len(), all[0].seq, all[0].new.as_str()), (1, seq, "1"));
+    assert_eq!((all.len(), all[0].0, all[0].1.new.as_str()), (1, seq, "1"));
     assert_eq!(store.price_changes(seq).await.unwrap(), []);
 }
 
@@ -46,7 +46,7 @@ async fn what_is_said_twice_is_written_once(database: Database) {
     assert_eq!(other.change_price(change("bills", "1", NOW + 1)).await.unwrap(), None);
     // It is something else from somebody else, of something else, and when it comes back.
     assert!(other.change_price(change("a feed", "1", NOW + 1)).await.unwrap().is_some());
-    let fine = NewPriceChange { quality: "fine".into(), ..change("bills", "1", NOW + 1) };
+    let fine = PriceChange { quality: "fine".into(), ..change("bills", "1", NOW + 1) };
     assert!(other.change_price(fine).await.unwrap().is_some());
     assert!(one.change_price(change("bills", "2", NOW + 2)).await.unwrap().is_some());
     assert!(other.change_price(change("bills", "1", NOW + 3)).await.unwrap().is_some());
@@ -54,7 +54,7 @@ async fn what_is_said_twice_is_written_once(database: Database) {
     let many = (0..8).map(|n| one.change_price(change("bills", "3", NOW + 10 + n)));
     let written = futures_util::future::join_all(many).await;
     assert_eq!(written.into_iter().filter(|seq| matches!(seq, Ok(Some(_)))).count(), 1);
-    let seqs: Vec<i64> = one.price_changes(0).await.unwrap().iter().map(|change| change.seq).collect();
+    let seqs: Vec<i64> = one.price_changes(0).await.unwrap().iter().map(|(seq, _)| *seq).collect();
     assert!(seqs.is_sorted() && seqs.len() == 6, "{seqs:?}");
 }
 

@@ -55,6 +55,15 @@ pub fn leads_out(url: &Url) -> bool {
     }
 }
 
+/// True if the host of `url` is one of `domains`, or below one of them.
+pub fn is_within(url: &Url, domains: &[String]) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let is_below = |domain: &String| {
+        host.strip_suffix(domain.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    domains.iter().any(is_below)
+}
+
 enum Host<'a> {
     Address(IpAddr),
     Name(&'a str),
@@ -203,6 +212,15 @@ mod tests {
         ] {
             assert_eq!(verdict(private), Err(Blocked::NotPublic), "{private}");
         }
+    }
+
+    #[test]
+    fn a_domain_ends_at_a_dot() {
+        let domains = ["blob.example.com".to_owned()];
+        let within = |url: &str| is_within(&url.parse().unwrap(), &domains);
+        assert!(within("https://blob.example.com/a.png") && within("https://eu.Blob.example.com/a.png"));
+        assert!(!within("https://evilblob.example.com/a.png") && !within("https://blob.example.com.evil.net/a.png"));
+        assert!(!is_within(&"https://blob.example.com/".parse().unwrap(), &[]));
     }
 
     #[tokio::test]

@@ -87,6 +87,11 @@ impl Answer {
         }
     }
 
+    /// True if nothing came: no picture, no address of one, and no word of one that is not given out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pictures.is_empty() && self.links.is_empty() && self.withheld == 0
+    }
+
     /// True if an answer has pictures, by the rules of the wiring.
     pub(super) fn has_pictures(job: &Job<'_>, value: &Value) -> bool {
         job.model.wiring.result.pictures.iter().any(|pick| !picked(value, pick).is_empty())

@@ -46,7 +46,7 @@ pub(super) fn fields_on(
         }
     };
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    put(Field::Model, Some(Value::from(job.model.path.as_deref().unwrap_or(&job.model.id))));
+    put(Field::Model, Some(Value::from(job.model.wire_name())));
     // Before the prompt, which may be one of the layers.
     put(Field::Data, request.template.as_ref().map(|call| call.data.clone()));
     put(Field::Prompt, Some(request.prompt.as_str()).filter(|prompt| !prompt.is_empty()).map(Value::from));

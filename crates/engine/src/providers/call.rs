@@ -118,9 +118,8 @@ pub(super) fn headers(provider: &Provider, job: &Job<'_>) -> Result<HeaderMap, F
 }
 
 /// `path` with the name of the job's model in it.
-fn named(job: &Job<'_>, path: &str) -> String {
-    let model = job.model.path.as_deref().unwrap_or(&job.model.id);
-    path.replace("{model}", &encoded(model, job.model.wiring.wire.encode_model))
+pub(super) fn named(job: &Job<'_>, path: &str) -> String {
+    path.replace("{model}", &encoded(job.model.wire_name(), job.model.wiring.wire.encode_model))
 }
 
 /// A name as a piece of a path. Slashes stay, unless `all` is to be encoded.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::{Method, Request, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::lift::LARGEST_PICTURE;
 use super::provider::Provider;
 use crate::net::guard;
 
@@ -16,9 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Pauses between tries: storage behind a delivery network may lag by seconds.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_millis(600), Duration::from_secs(2), Duration::from_secs(5)];
-
-/// Largest picture, in bytes.
-const LARGEST: usize = 128 << 20;
 
 /// Why a try brought nothing.
 enum Miss {
@@ -79,12 +77,8 @@ impl Place {
             return Ok(Place { url, own });
         }
         guard::check(&url).map_err(|why| format!("the address of the picture may not be called: {why}"))?;
-        let host = url.host_str().unwrap_or_default();
         let allowed = &provider.record.download.hosts;
-        let within = |suffix: &String| {
-            host.strip_suffix(suffix.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
-        if !allowed.is_empty() && !allowed.iter().any(within) {
+        if !allowed.is_empty() && !guard::is_within(&url, allowed) {
             return Err("the picture is on a host that this provider does not deliver from".to_owned());
         }
         Ok(Place { url, own })
@@ -112,12 +106,12 @@ impl Place {
             _ => return Err(Miss::Never(format!("fetching the picture failed with status {status}"))),
         }
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        if length.is_some_and(|length| length > LARGEST) {
+        if length.is_some_and(|length| length > LARGEST_PICTURE) {
             return Err(never("the picture is too large"));
         }
         let mut picture = Vec::with_capacity(length.unwrap_or(256 << 10));
         while let Some(piece) = response.chunk().await.map_err(broke)? {
-            if picture.len() + piece.len() > LARGEST {
+            if picture.len() + piece.len() > LARGEST_PICTURE {
                 return Err(never("the picture is too large"));
             }
             picture.extend_from_slice(&piece);

@@ -4,14 +4,11 @@ use bytes::Bytes;
 
 use super::answer::Answer;
 use super::call::{self, Reply};
-use super::lift::{Lift, LiftError, Lifted, Limits};
+use super::lift::{LARGEST_PICTURE, Lift, LiftError, Lifted, Limits};
 use super::provider::{Job, Provider};
 use super::watch::{Callback, Watch};
 use super::{body, download, fault};
 use crate::domain::{Fault, FaultKind, Generated, Operation, Progress};
-
-/// Largest picture that comes as a body, in bytes.
-const LARGEST: usize = 128 << 20;
 
 /// Most bytes of an error that are read.
 const LONGEST_ERROR: usize = 64 << 10;
@@ -33,7 +30,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
         Came::Picture(picture) => answer.pictures.push(picture),
         Came::Json(lifted) => {
             answer.read_by_rules(job, &lifted)?;
-            if answer.pictures.is_empty() && answer.links.is_empty() && answer.withheld == 0 {
+            if answer.is_empty() {
                 check_error(provider, job, &lifted, &answer)?;
             }
         }
@@ -70,10 +67,8 @@ pub(super) async fn receive(
     reply: &mut Reply,
     answer: &Answer,
 ) -> Result<Came, Fault> {
-    let wiring = &job.model.wiring;
     if !reply.is_success() {
-        let body = reply.head_of_body(provider, LONGEST_ERROR).await;
-        return Err(fault::of_status(provider, wiring, reply.status(), reply.headers(), &body));
+        return Err(failure(provider, job, reply).await);
     }
     let kind = reply.media_type();
     if kind.starts_with("image/") {
@@ -85,17 +80,34 @@ pub(super) async fn receive(
     if kind == "text/html" {
         return Err(answer.unusable(job, "it answered with a page instead of a picture".to_owned()));
     }
-    let pictures = job.n as usize;
-    let length = reply.length().or_else(|| provider.typical.length(pictures));
-    let mut lift = Lift::pictures(Limits::default(), length, pictures);
-    while let Some(piece) = reply.next(provider).await? {
-        lift.feed(&piece).map_err(unreadable)?;
-    }
-    let lifted = lift.finish().map_err(unreadable)?;
+    let lifted = lifted(provider, job, reply, Lift::pictures).await?;
     match refused_by_sign(provider, job, reply, &lifted.value) {
         Some(fault) => Err(fault),
         None => Ok(Came::Json(lifted)),
     }
+}
+
+/// What an answer means whose status is that of an error.
+pub(super) async fn failure(provider: &Provider, job: &Job<'_>, reply: &mut Reply) -> Fault {
+    let body = reply.head_of_body(provider, LONGEST_ERROR).await;
+    fault::of_status(provider, &job.model.wiring, reply.status(), reply.headers(), &body)
+}
+
+/// Reads an answer in one piece. `begin` makes its reader: of the limits, the length of the answer if that is known, and
+/// the number of pictures.
+pub(super) async fn lifted(
+    provider: &Provider,
+    job: &Job<'_>,
+    reply: &mut Reply,
+    begin: impl FnOnce(Limits, Option<usize>, usize) -> Lift,
+) -> Result<Lifted, Fault> {
+    let pictures = job.n as usize;
+    let length = reply.length().or_else(|| provider.typical.length(pictures));
+    let mut lift = begin(Limits::default(), length, pictures);
+    while let Some(piece) = reply.next(provider).await? {
+        lift.feed(&piece).map_err(unreadable)?;
+    }
+    lift.finish().map_err(unreadable)
 }
 
 fn refused_by_sign(provider: &Provider, job: &Job<'_>, reply: &Reply, value: &serde_json::Value) -> Option<Fault> {
@@ -143,12 +155,12 @@ pub(super) async fn conclude(provider: &Provider, job: &Job<'_>, mut answer: Ans
 pub(super) async fn picture(provider: &Provider, reply: &mut Reply) -> Result<Bytes, Fault> {
     let too_large = || Fault::new(FaultKind::BadAnswer, "the picture is too large");
     let length = reply.length();
-    if length.is_some_and(|length| length > LARGEST) {
+    if length.is_some_and(|length| length > LARGEST_PICTURE) {
         return Err(too_large());
     }
     let mut picture = Vec::with_capacity(length.unwrap_or(256 << 10));
     while let Some(piece) = reply.next(provider).await? {
-        if picture.len() + piece.len() > LARGEST {
+        if picture.len() + piece.len() > LARGEST_PICTURE {
             return Err(too_large());
         }
         picture.extend_from_slice(&piece);

@@ -36,9 +36,12 @@ pub struct Limits {
     pub pictures: usize,
 }
 
+/// Largest picture that is taken from a provider, however it comes, in bytes.
+pub const LARGEST_PICTURE: usize = 128 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { skeleton: 4 << 20, picture: 128 << 20, pictures: 16 }
+        Limits { skeleton: 4 << 20, picture: LARGEST_PICTURE, pictures: 16 }
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `openai` | the shape of the OpenAI Images API, with `answer` for what comes back |
 //! | `exchange` | the shape of most: one request, and the picture in its answer |
 //! | `poll` | the shape of those that answer with a job |
+//! | `pace` | how often a job is asked for |
 //! | `comfy` | the shape of servers that execute a graph |
 //! | [`overrides`], [`quotes`] | prices that an operator lays over the catalogue; what a price sheet says of its models |
 //! | `pointer`, `answer` | places in JSON, and what an answer holds |
@@ -43,6 +44,7 @@ mod near;
 mod need;
 mod openai;
 pub mod overrides;
+mod pace;
 mod probe;
 pub mod provider;
 mod rate;

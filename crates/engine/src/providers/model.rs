@@ -290,6 +290,16 @@ impl Model {
         Duration::from_secs(u64::from(self.wiring.job.keep_s.unwrap_or(3600)))
     }
 
+    /// True if `name` is its id or one of its aliases.
+    pub fn goes_by(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
+    /// What it is called where the provider is spoken to: in paths and in bodies.
+    pub(super) fn wire_name(&self) -> &str {
+        self.path.as_deref().unwrap_or(&self.id)
+    }
+
     /// The title, or the id where there is none.
     pub fn title(&self) -> &str {
         if self.title.is_empty() { &self.id } else { &self.title }

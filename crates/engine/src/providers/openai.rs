@@ -14,9 +14,6 @@ use crate::domain::{Fault, FaultKind, Generated, Progress};
 /// Where pictures are, in answers and in events.
 const PICTURES: &[&str] = &["b64_json"];
 
-/// Most bytes of an error that are read.
-const LONGEST_ERROR: usize = 64 << 10;
-
 pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch) -> Result<Generated, Fault> {
     // Who streams from a model that shows unfinished pictures expects nothing else.
     if job.model.partial_images == 0 {
@@ -24,8 +21,7 @@ pub(super) async fn submit(provider: &Provider, job: &Job<'_>, watch: &dyn Watch
     }
     let mut reply = exchange::send(provider, job, partials(job), None).await?;
     if !reply.is_success() {
-        let body = reply.head_of_body(provider, LONGEST_ERROR).await;
-        return Err(fault::of_status(provider, &job.model.wiring, reply.status(), reply.headers(), &body));
+        return Err(exchange::failure(provider, job, &mut reply).await);
     }
     let mut answer = match reply.media_type().as_str() {
         "text/event-stream" => stream(provider, job, &mut reply, watch).await?,
@@ -47,13 +43,8 @@ fn partials(job: &Job<'_>) -> Option<u8> {
 
 /// An answer in one piece.
 async fn whole(provider: &Provider, job: &Job<'_>, reply: &mut Reply) -> Result<Answer, Fault> {
-    let pictures = job.n as usize;
-    let length = reply.length().or_else(|| provider.typical.length(pictures));
-    let mut lift = Lift::new(PICTURES, Limits::default(), length, pictures);
-    while let Some(piece) = reply.next(provider).await? {
-        lift.feed(&piece).map_err(unreadable)?;
-    }
-    let lifted = lift.finish().map_err(unreadable)?;
+    let begin = |limits, length, pictures| Lift::new(PICTURES, limits, length, pictures);
+    let lifted = exchange::lifted(provider, job, reply, begin).await?;
     let mut answer = Answer::default();
     answer.read(provider, job, &lifted)?;
     Ok(answer)

@@ -13,10 +13,12 @@ use super::answer::Answer;
 use super::call::{self, Payload, Reply};
 use super::exchange::{self, Came};
 use super::lift::Lifted;
+use super::pace::Pace;
 use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
 use super::wiring::{self, CancelMethod, Field, JobRules};
 use super::{fault, pointer};
+use crate::clock::millis;
 use crate::domain::{Fault, FaultKind, Generated, Progress, Usd};
 use crate::net::guard;
 
@@ -126,14 +128,9 @@ impl Asking<'_> {
 
     async fn until_it_ends(&mut self) -> Result<Generated, Fault> {
         let deadline = Instant::now() + self.provider.timeout;
-        let rules = self.rules();
-        let millis = |given: Option<u32>, usual: u32| Duration::from_millis(u64::from(given.unwrap_or(usual)));
-        let (mut pause, mut most) = (millis(rules.delay_ms, 500), millis(rules.most_ms, 5000));
-        let mut every = millis(rules.every_ms, 1000).min(most);
-        let calls_back = self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some();
-        if calls_back {
-            most = most.max(CALLED_BACK);
-            every = most;
+        let (mut pause, mut pace) = Pace::of(self.rules());
+        if self.job.model.wiring.place(Field::Callback).is_some() && self.watch.callback().is_some() {
+            pace = pace.no_faster_than(CALLED_BACK);
         }
         loop {
             if Instant::now() + pause > deadline {
@@ -144,21 +141,21 @@ impl Asking<'_> {
                 () = self.watch.woken() => {}
                 () = self.watch.stopped(), if !self.cancelling => self.cancel().await,
             }
-            match self.ask(deadline).await {
+            let wait = match self.ask(deadline).await {
                 Ok(lifted) => {
                     if let Some(generated) = self.judge(lifted, false).await? {
                         return Ok(generated);
                     }
-                    pause = every;
+                    None
                 }
                 Err(Ended::Come(answer)) => {
                     self.answer.pictures.extend(answer.pictures);
                     return exchange::conclude(self.provider, self.job, std::mem::take(&mut self.answer)).await;
                 }
-                Err(Ended::Not(wait)) => pause = wait.unwrap_or(every).max(every),
+                Err(Ended::Not(wait)) => wait,
                 Err(Ended::Fault(fault)) => return Err(fault),
-            }
-            every = (every + every / 4).min(most);
+            };
+            pause = pace.next().max(wait.unwrap_or_default());
         }
     }
 
@@ -171,19 +168,15 @@ impl Asking<'_> {
     async fn ask(&mut self, deadline: Instant) -> Result<Lifted, Ended> {
         let rules = self.rules();
         let url = self.address(self.ticket.poll.as_deref(), rules.poll_path.as_deref()).map_err(Ended::Fault)?;
-        let payload = match rules.poll_method {
-            wiring::Method::Get => Payload::Nothing,
+        let (method, payload) = match rules.poll_method {
+            wiring::Method::Get => (Method::GET, Payload::Nothing),
             wiring::Method::Post => {
                 let mut body = Map::new();
                 for (place, value) in &rules.poll_body {
                     pointer::put(&mut body, place, Value::from(self.filled(value)));
                 }
-                Payload::Json(Value::Object(body).to_string())
+                (Method::POST, Payload::Json(Value::Object(body).to_string()))
             }
-        };
-        let method = match rules.poll_method {
-            wiring::Method::Get => Method::GET,
-            wiring::Method::Post => Method::POST,
         };
         let mut reply = self.send(method, url, payload, deadline).await?;
         self.read(&mut reply).await
@@ -217,7 +210,7 @@ impl Asking<'_> {
             Err(fault) => fault,
         };
         let age = self.provider.clock.now().saturating_sub(self.ticket.accepted_ms);
-        let is_young = age < i64::try_from(UNKNOWN_AT_FIRST.as_millis()).unwrap_or(i64::MAX);
+        let is_young = age < millis(UNKNOWN_AT_FIRST);
         match status {
             404 | 410 if is_young => Err(Ended::Not(None)),
             404 | 410 => {
@@ -336,7 +329,7 @@ impl Asking<'_> {
             }
         };
         self.answer.read_by_rules(self.job, &lifted)?;
-        if self.answer.pictures.is_empty() && self.answer.links.is_empty() && self.answer.withheld == 0 {
+        if self.answer.is_empty() {
             let known = fault::of_sign(self.provider, &self.job.model.wiring, 200, &HeaderMap::new(), &lifted.value);
             if let Some((fault, is_billed)) = known {
                 let billed = is_billed.then(|| self.answer.bill(self.job));
@@ -431,12 +424,10 @@ impl Asking<'_> {
             return Ok(url);
         }
         guard::check(&url).map_err(|why| refused(&why.to_string()))?;
-        let host = url.host_str().unwrap_or_default();
-        let hosts = self.rules().hosts.iter();
-        let is_known = hosts.into_iter().any(|suffix| {
-            host.strip_suffix(suffix.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        });
-        if is_known { Ok(url) } else { Err(refused("it is on a host that its record does not name")) }
+        match guard::is_within(&url, &self.rules().hosts) {
+            true => Ok(url),
+            false => Err(refused("it is on a host that its record does not name")),
+        }
     }
 
     fn filled(&self, text: &str) -> String {
@@ -444,9 +435,7 @@ impl Asking<'_> {
     }
 
     fn filled_path(&self, path: &str) -> String {
-        let model = self.job.model.path.as_deref().unwrap_or(&self.job.model.id);
-        let path = path.replace("{model}", &call::encoded(model, self.job.model.wiring.wire.encode_model));
-        path.replace("{id}", &call::encoded(&self.ticket.id, true))
+        call::named(self.job, path).replace("{id}", &call::encoded(&self.ticket.id, true))
     }
 
     fn percent(&self, value: &Value) -> Option<u8> {

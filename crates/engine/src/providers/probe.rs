@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::call;
 use super::fault::http_date;
 use super::provider::Provider;
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 
 /// What a provider answered to a question that costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Provider {
         let took = asked.elapsed();
         let date = headers.get(reqwest::header::DATE).and_then(|date| http_date(date.to_str().ok()?));
         // Halfway between question and answer, and halfway through the second that the date is exact to.
-        let now = asked_ms + Millis::try_from(took.as_millis() / 2).unwrap_or(0);
+        let now = asked_ms + millis(took / 2);
         let ahead = date.map(|date| date + 500 - now);
         Ok(Probed { status, took, with_key: self.record.probe_path.is_some() && self.has_key(), ahead })
     }

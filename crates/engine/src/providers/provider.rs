@@ -185,9 +185,18 @@ impl Provider {
         &self.models
     }
 
+    /// True if one of [`Provider::models`] goes by this name.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.models.iter().any(|model| model.goes_by(name))
+    }
+
     /// True if the model takes calls today.
     pub fn serves(&self, model: &Model) -> bool {
-        !matches!(model.status, Status::Gone { .. }) && model.status.successor_on(self.today()).is_none()
+        match &model.status {
+            Status::Live => true,
+            Status::Gone { .. } => false,
+            Status::Retiring { .. } => model.status.successor_on(self.today()).is_none(),
+        }
     }
 
     /// True if every name is accepted as a model.

@@ -106,10 +106,7 @@ impl Registry {
         let mut found: Vec<_> = self
             .providers
             .values()
-            .filter(|provider| {
-                let named = |known: &Model| known.id == model || known.aliases.iter().any(|alias| alias == model);
-                provider.models().iter().any(|known| named(known))
-            })
+            .filter(|provider| provider.lists(model))
             .filter_map(|provider| Some((provider, provider.model(model)?)))
             .collect();
         // Stable, so the order by name holds among equals.
@@ -150,14 +147,11 @@ impl Registry {
     }
 
     fn locate(&self, name: &str) -> Option<(Arc<Provider>, ResolvedModel)> {
-        let listed = |provider: &Provider, model: &str| {
-            provider.models().iter().any(|known| known.id == model || known.aliases.iter().any(|alias| alias == model))
-        };
         if let Some((provider, model)) = name.split_once('/')
             && let Some(provider) = self.providers.get(provider)
         {
             // On an open provider `model@quality` would be a model of that very name; a quality is likelier.
-            let reads_as_quality = model.contains('@') && provider.is_open() && !listed(provider, model);
+            let reads_as_quality = model.contains('@') && provider.is_open() && !provider.lists(model);
             if !reads_as_quality && let Some(model) = provider.model(model) {
                 return Some((Arc::clone(provider), model));
             }

@@ -10,7 +10,7 @@ pub mod worth;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::{Clock, Millis};
+use crate::clock::{Clock, millis};
 use crate::domain::{Delivered, Digest, Form, ImageId, Picture};
 use crate::error::Result;
 use crate::media::raster::Look;
@@ -74,8 +74,7 @@ impl Cache {
     /// needs it (I13).
     pub async fn look_up(&self, key: Digest, max_age: Option<Duration>, hand: &Hand) -> Result<Found> {
         let now = self.clock.now();
-        let not_before =
-            max_age.map(|age| now.saturating_sub(Millis::try_from(age.as_millis()).unwrap_or(Millis::MAX)));
+        let not_before = max_age.map(|age| now.saturating_sub(millis(age)));
         let lookup = self.store.lookup(key, now, not_before).await?;
         if let Some(refusal) = lookup.refusal {
             return Ok(Found::Refused(refusal));

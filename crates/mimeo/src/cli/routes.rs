@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::config::Environment;
 use crate::domain::{Call, Caller, Considered, ImageRequest, Quality, RequestId, Seconds, Size};
 use crate::quality::{Opinions, candidate_name};
+use crate::route::choose::Sight;
 use crate::route::performance::Performance;
-use crate::route::rank::{Moment, Sight};
+use crate::route::rank::Moment;
 use crate::route::{Candidate, Maker, Plan, Routes, Sense};
 
 /// A request that any model of a route may serve.

@@ -15,7 +15,7 @@ use super::wire::{self, Delivery, Origin, Posted};
 use super::{Edge, EdgeOptions, answer, kept, stream, upload};
 use crate::domain::{CacheMode, RequestId};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::{self, Wish};
+use crate::pipeline::Wish;
 
 /// Bodies from this size on are parsed on a thread for such work: base64 and hashing of many megabytes
 /// would hold up everybody else on this one.
@@ -29,9 +29,7 @@ pub async fn generations(
     request: Request,
 ) -> Result<Response, Failure> {
     let origin = Origin { id, caller: identity.caller };
-    let (turn, headers, body) = receive(&edge, request).await?;
-    let asked = headers.clone();
-    let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
+    let (turn, headers, posted) = receive_and_parse(&edge, request, origin, wire::generation).await?;
     Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 
@@ -43,11 +41,9 @@ pub async fn jobs(
     request: Request,
 ) -> Result<Response, Failure> {
     let origin = Origin { id, caller: identity.caller };
-    let (turn, mut headers, body) = receive(&edge, request).await?;
+    let (turn, mut headers, posted) = receive_and_parse(&edge, request, origin, wire::generation).await?;
     // Whatever else is preferred: a job is not waited for.
     headers.insert("prefer", HeaderValue::from_static("wait=0"));
-    let asked = headers.clone();
-    let posted = parse(&edge, body.len(), move || wire::generation(origin, &asked, &body)).await?;
     if posted.delivery == Delivery::Events {
         return Err(Failure(Error::bad(
             "stream",
@@ -74,9 +70,9 @@ pub async fn edits(
     request: Request,
 ) -> Result<Response, Failure> {
     let origin = Origin { id, caller: identity.caller };
-    let (turn, headers, body) = receive(&edge, request).await?;
-    let (asked, sniff) = (headers.clone(), edge.sniff);
-    let posted = parse(&edge, body.len(), move || wire::edit(origin, &asked, &body, sniff)).await?;
+    let sniff = edge.sniff;
+    let edit = move |origin, headers: &HeaderMap, body: &Bytes| wire::edit(origin, headers, body, sniff);
+    let (turn, headers, posted) = receive_and_parse(&edge, request, origin, edit).await?;
     Ok(turn.until_sent(run(&edge, &headers, posted).await?))
 }
 
@@ -110,15 +106,24 @@ pub(super) async fn receive(edge: &Edge, request: Request) -> Result<(Turn, Head
     Ok((turn, parts.headers, body))
 }
 
-async fn parse<F>(edge: &Edge, size: usize, parser: F) -> Result<Posted>
+/// The same, and what it asks for, as `parser` reads it.
+async fn receive_and_parse<F>(
+    edge: &Edge,
+    request: Request,
+    origin: Origin,
+    parser: F,
+) -> Result<(Turn, HeaderMap, Posted)>
 where
-    F: FnOnce() -> Result<Posted> + Send + 'static,
+    F: FnOnce(Origin, &HeaderMap, &Bytes) -> Result<Posted> + Send + 'static,
 {
-    if size < LARGE {
-        return parser();
+    let (turn, headers, body) = receive(edge, request).await?;
+    if body.len() < LARGE {
+        let posted = parser(origin, &headers, &body)?;
+        return Ok((turn, headers, posted));
     }
-    match edge.tracker.spawn_blocking(parser).await {
-        Ok(posted) => posted,
+    let asked = headers.clone();
+    match edge.tracker.spawn_blocking(move || parser(origin, &asked, &body)).await {
+        Ok(posted) => Ok((turn, headers, posted?)),
         Err(cause) => Err(Error::internal("parsing the request", cause)),
     }
 }
@@ -143,10 +148,8 @@ async fn run(edge: &Arc<Edge>, headers: &HeaderMap, posted: Posted) -> Result<Re
         edge.pipeline.bring(&mut answer, delivery == Delivery::Url).await;
         return Ok(answer::respond(&answer, delivery, &base));
     };
-    let mut kept = Box::pin(edge.pipeline.run_kept(call, wish.clone(), None)).await?;
-    if let pipeline::State::Succeeded(answer) = &mut kept.state {
-        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
-    }
+    let kept = Box::pin(edge.pipeline.run_kept(call, wish.clone(), None)).await?;
+    let kept = kept::brought(edge, kept, delivery).await;
     Ok(kept::respond(kept, &wish, delivery, &base))
 }
 

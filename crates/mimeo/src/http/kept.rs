@@ -80,6 +80,14 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }
 
+/// `kept` with its pictures, if it has any, as they are to be given out.
+pub async fn brought(edge: &Edge, mut kept: Kept, delivery: Delivery) -> Kept {
+    if let pipeline::State::Succeeded(answer) = &mut kept.state {
+        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
+    }
+    kept
+}
+
 /// The response to a request whose answer is kept. `base` is the address that addresses begin with.
 pub fn respond(kept: Kept, wish: &Wish, delivery: Delivery, base: &str) -> Response {
     let first = kept.is_replay.then_some(kept.id);
@@ -163,10 +171,7 @@ pub async fn job(
         Ok(id) => edge.pipeline.job(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    let mut kept = kept.ok_or_else(no_job)?;
-    if let pipeline::State::Succeeded(answer) = &mut kept.state {
-        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
-    }
+    let kept = brought(&edge, kept.ok_or_else(no_job)?, delivery).await;
     Ok(tell(&kept, delivery, &base_url(edge.options.public_url.as_deref(), &headers)?))
 }
 
@@ -185,10 +190,7 @@ pub async fn cancel(
         Ok(id) => edge.pipeline.cancel(&identity.caller.tenant, id).await?,
         Err(_) => None,
     };
-    let mut kept = kept.ok_or_else(no_job)?;
-    if let pipeline::State::Succeeded(answer) = &mut kept.state {
-        edge.pipeline.bring(answer, delivery == Delivery::Url).await;
-    }
+    let kept = brought(&edge, kept.ok_or_else(no_job)?, delivery).await;
     let mut response = tell(&kept, delivery, &base);
     if !is_over(&kept) {
         *response.status_mut() = StatusCode::ACCEPTED;

@@ -26,7 +26,7 @@ use self::fingerprint::{desk, fingerprint};
 use self::record::Record;
 use super::notes::Telling;
 use super::{LOOK_AGAIN, Pipeline, too_late};
-use crate::clock::{Millis, rfc3339};
+use crate::clock::{Millis, millis, rfc3339};
 use crate::domain::{Answer, CacheMode, CachePolicy, Call, Progress, RequestId};
 use crate::error::{Error, Kind, Result};
 use crate::flight::{Flights, Join, Lead, Seat};
@@ -143,8 +143,7 @@ impl Pipeline {
                 tenant: tenant.clone(),
                 idempotency: wish.idempotency.clone(),
                 fingerprint,
-                expires_ms: now
-                    .saturating_add(Millis::try_from(self.lifetimes.replies.as_millis()).unwrap_or(Millis::MAX)),
+                expires_ms: now.saturating_add(millis(self.lifetimes.replies)),
             };
             // Before the claim: should it end between, the answer is not written, and the claim taken over.
             let term = self.store.answering_term().await?;

@@ -10,7 +10,8 @@ use crate::config::Objective;
 use crate::domain::{Considered, Quality, Reason, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::quality::candidate_name;
-use crate::route::rank::{Moment, Sight};
+use crate::route::choose::Sight;
+use crate::route::rank::Moment;
 use crate::route::{Candidate, Maker, fortune};
 use crate::store::Timing;
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::make::row;
+use super::conclude::row;
 use super::{Order, Pipeline};
 use crate::domain::request::TemplateCall;
 use crate::domain::{Delivered, Format, ImageId, Price, Size};

@@ -12,7 +12,7 @@ use super::make::{Account, Called};
 use super::papers::Papers;
 use super::{LOOK_AGAIN, Landed, Laps, Order, Pipeline};
 use crate::attempt::{Attempt, Held, Surroundings, is_last_word};
-use crate::clock::Millis;
+use crate::clock::millis;
 use crate::config::Secret;
 use crate::domain::{Answer, AttemptId, Digest, Fault, FaultKind, Generated, Progress, RequestId, Source};
 use crate::error::{Error, Kind, Result};
@@ -155,7 +155,7 @@ impl Pipeline {
         };
         let ticket = &held.ticket;
         let keep = provider.timeout + model.keeps_jobs();
-        let until = ticket.accepted_ms.saturating_add(Millis::try_from(keep.as_millis()).unwrap_or(Millis::MAX));
+        let until = ticket.accepted_ms.saturating_add(millis(keep));
         let asking = async {
             let mut pause = PAUSE;
             loop {
@@ -163,8 +163,7 @@ impl Pipeline {
                     Err(fault) if !is_last_word(&fault) => fault,
                     ended => return ended,
                 };
-                let pause_ms = Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX);
-                if self.clock.now().saturating_add(pause_ms) > until {
+                if self.clock.now().saturating_add(millis(pause)) > until {
                     let message = format!(
                         "its job {} had not ended {} s after it was accepted ({})",
                         ticket.id,

@@ -23,7 +23,7 @@ use crate::pricing::sheet::{Form, Mapping, Origin, Sheet};
 use crate::pricing::{Certainty, Prices};
 use crate::providers::quotes::{Quoted, Quotes};
 use crate::providers::{Catalogue, Model, Provider, Registry, Status};
-use crate::store::{NewPriceChange, StoreError};
+use crate::store::{PriceChange, StoreError};
 
 /// A list of prices, and what of it was seen last.
 #[derive(Debug)]
@@ -235,7 +235,7 @@ impl PriceBook {
             Revision::Changed(new) => *new,
         };
         let effective_ms = new.from.and_then(start_of).map_or(now, |start| start.max(now));
-        let change = NewPriceChange {
+        let change = PriceChange {
             at_ms: now,
             effective_ms,
             provider: provider.name.clone(),
@@ -244,7 +244,7 @@ impl PriceBook {
             old: Change::prices(known.as_deref()).to_json(),
             new: Change::Prices(Box::new(new.clone())).to_json(),
             source: feed.name.clone(),
-            certainty: new.certainty.name(),
+            certainty: new.certainty.name().to_owned(),
         };
         if self.0.store.change_price(change).await?.is_none() {
             // Another process was first, or the list says what it said before and something else has changed it since.

@@ -33,7 +33,7 @@ use crate::config;
 use crate::domain::{Generated, ImageRequest, Price};
 use crate::pricing::{Certainty, Prices};
 use crate::providers::{Model, Provider, Registry};
-use crate::store::{self, NewPriceChange, PriceChange, Store, StoreError};
+use crate::store::{self, PriceChange, Store, StoreError};
 pub use accuracy::{Accuracy, accuracy};
 pub use change::in_words;
 use change::{BILLS, Change, fingerprint};
@@ -206,8 +206,8 @@ impl PriceBook {
         let mut fresh = Learned::default();
         // Before a price changed, bills were others.
         let mut since: HashMap<(&str, &str), i64> = HashMap::new();
-        for change in &changes {
-            self.take_in(&mut fresh, change);
+        for (seq, change) in &changes {
+            self.take_in(&mut fresh, *seq, change);
             since.insert((&change.provider, &change.model), store::Settled::day_of(change.effective_ms.min(now)));
         }
         for day in &settled {
@@ -230,7 +230,7 @@ impl PriceBook {
         let seq = self.learned().seq;
         let changes = self.0.store.price_changes(seq).await?;
         let mut learned = self.learned();
-        changes.iter().for_each(|change| self.take_in(&mut learned, change));
+        changes.iter().for_each(|(seq, change)| self.take_in(&mut learned, *seq, change));
         Ok(changes.len())
     }
 
@@ -391,7 +391,7 @@ impl PriceBook {
             }
         };
         let at_ms = self.0.clock.now();
-        let change = NewPriceChange {
+        let change = PriceChange {
             at_ms,
             effective_ms: at_ms,
             provider: provider.name.clone(),
@@ -400,7 +400,7 @@ impl PriceBook {
             old: old.to_json(),
             new: new.to_json(),
             source: BILLS.to_owned(),
-            certainty: Certainty::Verified.name(),
+            certainty: Certainty::Verified.name().to_owned(),
         };
         let this = self.clone();
         self.0.tasks.spawn(async move {
@@ -461,18 +461,15 @@ impl PriceBook {
         fed.or_else(|| model.prices_on(day_of(now), 0).map(|prices| Arc::new(prices.into_owned())))
     }
 
-    /// Takes a change of the history into `learned`.
-    fn take_in(&self, learned: &mut Learned, change: &PriceChange) {
-        if change.seq <= learned.seq {
+    /// Takes the change at `seq` of the history into `learned`.
+    fn take_in(&self, learned: &mut Learned, seq: i64, change: &PriceChange) {
+        if seq <= learned.seq {
             // Somebody else has read it, and perhaps what came after it.
             return;
         }
-        learned.seq = change.seq;
+        learned.seq = seq;
         let Ok(new) = serde_json::from_str::<Change>(&change.new) else {
-            tracing::warn!(
-                seq = change.seq,
-                "a price in the history cannot be read; a newer version may have written it"
-            );
+            tracing::warn!(seq, "a price in the history cannot be read; a newer version may have written it");
             return;
         };
         let is_of_bills = change.source == BILLS;

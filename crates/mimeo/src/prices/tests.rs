@@ -2,11 +2,10 @@ use super::*;
 use crate::config::{BlobPlace, Storage};
 use crate::domain::Usd;
 
-fn change(seq: i64, new: &Change) -> PriceChange {
+fn change(new: &Change) -> PriceChange {
     PriceChange {
-        seq,
-        at_ms: seq,
-        effective_ms: seq,
+        at_ms: 1,
+        effective_ms: 1,
         provider: "studio".into(),
         model: "brush-1".into(),
         quality: String::new(),
@@ -29,9 +28,9 @@ async fn what_was_read_before_does_not_take_the_place_of_what_is_known() {
     let ratio = Ratio { billed: Usd::from_pico(3), expected: Usd::from_pico(2) };
     let bills = Change::Bills { ratio, of: "of".into() };
     let mut learned = Learned::default();
-    book.take_in(&mut learned, &change(1, &Change::Listed));
-    book.take_in(&mut learned, &change(2, &bills));
-    book.take_in(&mut learned, &change(1, &Change::Listed));
+    book.take_in(&mut learned, 1, &change(&Change::Listed));
+    book.take_in(&mut learned, 2, &change(&bills));
+    book.take_in(&mut learned, 1, &change(&Change::Listed));
     let known = learned.of("studio", "brush-1").unwrap();
     assert_eq!(known.qualities[""].correction, Some((ratio, "of".into())));
     assert_eq!(learned.seq, 2);

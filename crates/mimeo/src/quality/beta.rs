@@ -1,5 +1,12 @@
 //! The beta distribution: what is believed of a share between 0 and 1 after so many votes for and against.
 
+/// The least and the most that is expected of anybody: nobody always fails, and nobody never does.
+const LEAST: f64 = 0.005;
+pub(super) const MOST: f64 = 0.995;
+
+/// Votes that a belief may be as strong as. More of them would not tell it from certainty.
+const STRENGTHS: (f64, f64) = (0.1, 1e5);
+
 /// A belief about a share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Beta {
@@ -12,8 +19,15 @@ pub(super) struct Beta {
 impl Beta {
     /// A belief as strong as `votes` votes of which the share `mean` was good.
     pub(super) fn of(mean: f64, votes: f64) -> Beta {
-        let mean = mean.clamp(0.005, 0.995);
+        let mean = mean.clamp(LEAST, MOST);
         Beta { good: mean * votes, bad: (1.0 - mean) * votes }
+    }
+
+    /// The belief that has this mean and standard deviation, or the nearest to it that there is.
+    pub(super) fn with(mean: f64, sd: f64) -> Beta {
+        let mean = mean.clamp(LEAST, MOST);
+        let votes = mean * (1.0 - mean) / (sd * sd) - 1.0;
+        Beta::of(mean, votes.clamp(STRENGTHS.0, STRENGTHS.1))
     }
 
     pub(super) fn mean(self) -> f64 {
@@ -150,6 +164,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn who_is_certain_is_above_what_is_below() {
+        for (mean, certain) in [(0.0, LEAST), (0.5, 0.5), (1.0, MOST)] {
+            let belief = Beta::with(mean, 0.0);
+            assert!(belief.below(certain - 0.0045) < 0.01 && belief.below(certain + 0.0045) > 0.99, "{belief:?}");
+        }
+    }
+
+    #[test]
     fn known_values() {
         for (x, expected) in [(1.0, 0.0), (2.0, 0.0), (5.0, 24f64.ln()), (0.5, std::f64::consts::PI.sqrt().ln())] {
             assert!((ln_gamma(x) - expected).abs() < 1e-12, "{x}: {}", ln_gamma(x));
@@ -177,6 +199,13 @@ mod tests {
         fn chances_are_areas(good in 1.0f64..60.0, bad in 1.0f64..60.0, x in 0.02f64..0.98) {
             let beta = Beta { good, bad };
             prop_assert!((beta.below(x) - area(beta, x)).abs() < 1e-5, "{} {}", beta.below(x), area(beta, x));
+        }
+
+        #[test]
+        fn mean_and_deviation_say_all(mean in 0.01f64..0.99, votes in 0.5f64..5e3, x in 0.0f64..1.0) {
+            let belief = Beta::of(mean, votes);
+            let again = Beta::with(belief.mean(), belief.sd());
+            prop_assert!((belief.below(x) - again.below(x)).abs() < 1e-6, "{belief:?} {again:?}");
         }
 
         #[test]

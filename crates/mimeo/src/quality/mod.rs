@@ -20,16 +20,11 @@ use crate::clock::{Clock, Millis};
 use crate::domain::Digest;
 use crate::store::{Feedback, Store, StoreError};
 use belief::Votes;
+use beta::Beta;
 pub use judge::{Judge, NoJudge};
 
 /// What is believed of a candidate of which nothing else is known: the middle, in points.
 pub const NEUTRAL: f64 = 50.0;
-
-/// From which chance on that it is below the floor a candidate is taken off.
-const SURE: f64 = 0.9;
-
-/// Votes below which nobody is taken off: what is believed then is the prior, which is somebody else's to act on.
-const LEAST_EVIDENCE: f64 = 1.0;
 
 /// Words that are read at once.
 const PAGE: u32 = 1000;
@@ -152,17 +147,6 @@ impl Opinions {
         100.0 * self.votes(|votes, now| votes.belief(candidate, category, prior / 100.0, now).0).sample(seed)
     }
 
-    /// The chance that `candidate` is below `floor` points, if what was said of it makes that surer than 0.9: then it is to
-    /// be taken off. Without a vote on it, nobody is.
-    pub fn below_floor(&self, candidate: &str, category: Option<&str>, prior: f64, floor: f64) -> Option<f64> {
-        let (belief, evidence) = self.votes(|votes, now| {
-            let of_all = votes.belief(candidate, None, prior / 100.0, now).1;
-            (votes.belief(candidate, category, prior / 100.0, now).0, of_all)
-        });
-        let chance = belief.below(floor / 100.0);
-        (evidence >= LEAST_EVIDENCE && chance > SURE).then_some(chance)
-    }
-
     /// All opinions, each candidate as a whole and then by category. `prior` is what a candidate is thought to be worth
     /// before anybody has spoken, in points.
     pub fn list(&self, prior: impl Fn(&str) -> f64) -> Vec<Line> {
@@ -209,6 +193,12 @@ impl Sources {
             judge: self.judge + other.judge,
         }
     }
+}
+
+/// The chance that a quality is below `floor`, of which `mean` is expected with the standard deviation `sd`; all in
+/// points. Nobody is believed to be perfect, so a floor of 100 asks for no more than the best that is believed of anybody.
+pub fn chance_below(floor: f64, mean: f64, sd: f64) -> f64 {
+    Beta::with(mean / 100.0, sd / 100.0).below((floor / 100.0).min(beta::MOST))
 }
 
 /// The name under which a candidate is spoken of: `provider/model@quality`, also where it was the caller who named the

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::virtuals::{self, AUTO};
-use super::{Route, Routes, Sense};
+use super::{Offer, Route, Routes, Sense};
 use crate::config::{self, Finalize, OnFail};
 use crate::domain::{Call, Operation, Stage};
-use crate::providers::{self, Registry};
+use crate::providers::Registry;
 
 /// The quality of a draft where its candidate names none.
 pub(super) const DRAFT_TIER: &str = "draft";
@@ -15,7 +15,7 @@ pub(super) const DRAFT_TIER: &str = "draft";
 /// Who makes the drafts of a route.
 #[derive(Debug)]
 pub(super) struct Drafters {
-    pub(super) candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
+    pub(super) candidates: Vec<Offer>,
     /// What the route wants of them.
     pub(super) settings: Arc<config::Route>,
 }
@@ -44,7 +44,7 @@ impl Drafters {
         let mut candidates = Vec::new();
         for choice in choices {
             let candidate = registry.resolve(&choice.model).map_err(|unknown| format!("cascade.draft: {unknown}"))?;
-            candidates.push((candidate, Arc::new(choice.clone())));
+            candidates.push(Offer::new(candidate, choice.clone()));
         }
         // Whether a draft that went wrong is given out is the cascade's to say, where that looks at it.
         let on_fail = match cascade.finalize {
@@ -68,7 +68,7 @@ impl Drafters {
 
 impl Route {
     /// Who serves `call`, and what is wanted of them: the drafters, where it is to be a draft.
-    pub(super) fn serving(&self, call: &Call) -> (&[(providers::Candidate, Arc<config::Choice>)], &Arc<config::Route>) {
+    pub(super) fn serving(&self, call: &Call) -> (&[Offer], &Arc<config::Route>) {
         let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
         match self.drafters.as_ref().filter(|_| is_draft) {
             Some(drafters) => (&drafters.candidates, &drafters.settings),

@@ -7,10 +7,12 @@
 //!    time and quality.
 //! 4. *Probe*: now and then one that has not been asked for long goes first, so that what is known of it stays true.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use crate::config::{Choice, Hours, Objective, Role, Weights};
 use crate::domain::{Price, Quality, Reason, Seconds, Usd, Verdict};
+use crate::quality::chance_below;
 
 /// A candidate is below the floor if that is as likely as this.
 const SURE: f64 = 0.9;
@@ -48,13 +50,22 @@ pub struct Terms<'a> {
     pub dice: f64,
 }
 
-/// What is known of a candidate now.
+/// A candidate as it is seen now.
 #[derive(Clone, Debug)]
 pub struct Seen<'a> {
     /// What the route says of it.
     pub choice: &'a Choice,
     /// Its region: its own, or its provider's.
     pub region: Option<&'a str>,
+    /// What is known of it now.
+    pub sight: Sight,
+}
+
+/// What is known of a candidate now.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// The most that all pictures may cost. Nothing is chosen by it.
+    pub bound: Price,
     /// What all pictures would probably cost.
     pub price: Price,
     /// How long it takes.
@@ -62,7 +73,7 @@ pub struct Seen<'a> {
     /// The part of its calls that fail (0–1).
     pub errors: f64,
     /// How good it is.
-    pub quality: Option<Quality>,
+    pub quality: Quality,
     /// How good it was thought to be before anybody had an opinion, in points.
     pub rating: f64,
     /// How good it is taken to be this time: a draw from what its quality may be. Who is little known is drawn high
@@ -72,6 +83,30 @@ pub struct Seen<'a> {
     pub is_busy: bool,
     /// When it was last asked; `None` is never.
     pub idle: Option<Duration>,
+}
+
+impl Sight {
+    /// A template: drawn here and now, for nothing, and just what was asked for.
+    pub const fn of_template() -> Sight {
+        Sight {
+            bound: Price::FREE,
+            price: Price::FREE,
+            time: None,
+            errors: 0.0,
+            quality: Quality { mean: 100.0, sd: 0.0, evidence: 0.0 },
+            rating: 100.0,
+            sample: 100.0,
+            is_busy: false,
+            idle: None,
+        }
+    }
+}
+
+impl Deref for Seen<'_> {
+    type Target = Sight;
+    fn deref(&self) -> &Sight {
+        &self.sight
+    }
 }
 
 /// What became of a candidate.
@@ -173,16 +208,16 @@ fn drop_the_dear(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Rea
 /// Drops what is below the floor.
 fn drop_the_poor(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Reason>]) {
     let Some((floor, category)) = terms.floor else { return };
-    let is_poor = |one: &Seen<'_>| one.quality.is_some_and(|quality| is_below(&quality, one.rating, floor));
+    let is_poor = |one: &Seen<'_>| is_below(&one.quality, one.rating, floor);
     let left = || seen.iter().zip(reasons.iter()).filter(|(_, reason)| reason.is_none()).map(|(one, _)| one);
     let mut least = None;
     if terms.is_floor_soft && left().all(is_poor) {
         // The best there are, and those that are about as good.
-        let best = left().filter_map(|one| one.quality).map(|quality| quality.mean).fold(f64::MIN, f64::max);
+        let best = left().map(|one| one.quality.mean).fold(f64::MIN, f64::max);
         least = Some(best - 5.0);
     }
     for (one, slot) in seen.iter().zip(reasons).filter(|(one, slot)| slot.is_none() && is_poor(one)) {
-        let Some(quality) = one.quality else { continue };
+        let quality = one.quality;
         if least.is_some_and(|least| quality.mean >= least) {
             continue;
         }
@@ -205,17 +240,7 @@ fn is_below(quality: &Quality, rating: f64, floor: f64) -> bool {
     if rating < floor && quality.evidence < EVIDENCE {
         return true;
     }
-    normal_cdf((floor - quality.mean) / quality.sd.max(0.1)) > SURE
-}
-
-/// The share of a normal distribution that lies below `z` standard deviations from its mean, to within 1e-7: formula
-/// 26.2.17 of Abramowitz and Stegun, Handbook of Mathematical Functions.
-fn normal_cdf(z: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let polynomial =
-        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let upper = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * polynomial;
-    if z < 0.0 { upper } else { 1.0 - upper }
+    chance_below(floor, quality.mean, quality.sd) > SURE
 }
 
 /// Drops what is known to miss the deadline, unless all do: then the fastest is the best there is.

@@ -8,14 +8,17 @@ fn seen<'a>(choice: &'a Choice, price: &str, p50: f64, points: f64) -> Seen<'a> 
     Seen {
         choice,
         region: choice.region.as_deref(),
-        price: Price::Known(usd(price)),
-        time: Some(Seconds { p50, p95: 2.0 * p50, evidence: 50.0 }),
-        errors: 0.0,
-        quality: Some(Quality { mean: points, sd: 3.0, evidence: 50.0 }),
-        rating: points,
-        sample: points,
-        is_busy: false,
-        idle: Some(Duration::ZERO),
+        sight: Sight {
+            bound: Price::Known(usd(price)),
+            price: Price::Known(usd(price)),
+            time: Some(Seconds { p50, p95: 2.0 * p50, evidence: 50.0 }),
+            errors: 0.0,
+            quality: Quality { mean: points, sd: 3.0, evidence: 50.0 },
+            rating: points,
+            sample: points,
+            is_busy: false,
+            idle: Some(Duration::ZERO),
+        },
     }
 }
 
@@ -72,18 +75,18 @@ fn the_floor_drops_what_is_known_to_be_worse() {
     let text = choose(&all, &terms)[0].reason.clone().unwrap().text;
     assert!(text.contains("glass") && text.contains("40") && text.contains("60"), "{text}");
     // Not nearly sure: it stays.
-    all[0].quality = Some(Quality { mean: 58.0, sd: 5.0, evidence: 50.0 });
+    all[0].sight.quality = Quality { mean: 58.0, sd: 5.0, evidence: 50.0 };
     assert_eq!(order(&all, &terms), [0, 1]);
     // Nobody has an opinion yet: what was thought beforehand decides.
-    all[0].quality = Some(Quality { mean: 58.0, sd: 20.0, evidence: 0.0 });
+    all[0].sight.quality = Quality { mean: 58.0, sd: 20.0, evidence: 0.0 };
     assert_eq!(order(&all, &terms), [1]);
     // What is heard of other categories alone does not rule out who was thought to be good enough.
-    all[0].rating = 65.0;
+    all[0].sight.rating = 65.0;
     assert_eq!(order(&all, &terms), [0, 1]);
-    all[0].rating = 58.0;
+    all[0].sight.rating = 58.0;
     // All are below: nobody, or the best.
-    all[1].quality = all[0].quality;
-    all[1].quality.as_mut().unwrap().mean = 30.0;
+    all[1].sight.quality = all[0].sight.quality;
+    all[1].sight.quality.mean = 30.0;
     assert!(order(&all, &terms).is_empty());
     assert_eq!(order(&all, &Terms { is_floor_soft: true, ..terms }), [0]);
 }
@@ -98,7 +101,7 @@ fn a_deadline_rules_out_the_slow_unless_all_are() {
     assert_eq!(order(&all, &Terms { deadline: Some(Duration::from_secs(1)), ..TERMS }), [1], "the fastest");
     // Of one nothing is known: it may be fast.
     let mut all = all;
-    all[0].time = None;
+    all[0].sight.time = None;
     assert_eq!(order(&all, &terms), [0, 1]);
 }
 
@@ -134,7 +137,7 @@ fn overflow_takes_over_while_the_first_are_busy_and_backup_comes_last() {
     let mut all =
         [seen(&backup, "0.001", 1.0, 50.0), seen(&overflow, "0.002", 1.0, 50.0), seen(&first, "0.04", 1.0, 50.0)];
     assert_eq!(order(&all, &TERMS), [2, 1, 0]);
-    all[2].is_busy = true;
+    all[2].sight.is_busy = true;
     assert_eq!(order(&all, &TERMS), [1, 2, 0]);
 }
 
@@ -142,8 +145,8 @@ fn overflow_takes_over_while_the_first_are_busy_and_backup_comes_last() {
 fn one_that_was_not_asked_for_long_is_asked_now_and_then() {
     let plain = Choice::default();
     let mut all = [seen(&plain, "0.01", 1.0, 50.0), seen(&plain, "0.015", 1.0, 50.0), seen(&plain, "0.05", 1.0, 50.0)];
-    all[1].idle = None;
-    all[2].idle = None;
+    all[1].sight.idle = None;
+    all[2].sight.idle = None;
     let probing = Terms { dice: 0.01, ..TERMS };
     assert_eq!(order(&all, &probing), [1, 0, 2], "the third costs more than twice as much");
     assert_eq!(choose(&all, &probing)[1].verdict, Verdict::Probe);
@@ -157,13 +160,18 @@ fn one_that_was_not_asked_for_long_is_asked_now_and_then() {
 fn an_unknown_price_is_no_low_one() {
     let plain = Choice::default();
     let mut all = [seen(&plain, "0", 1.0, 50.0), seen(&plain, "0.9", 1.0, 50.0)];
-    all[0].price = Price::Unknown;
+    all[0].sight.price = Price::Unknown;
     assert_eq!(order(&all, &TERMS), [1, 0]);
 }
 
 #[test]
-fn the_distribution_is_the_normal_one() {
-    for (z, share) in [(0.0, 0.5), (1.0, 0.841_344_75), (-1.0, 0.158_655_25), (1.281_551_6, 0.9), (-3.0, 0.001_349_9)] {
-        assert!((normal_cdf(z) - share).abs() < 1e-6, "{z}: {}", normal_cdf(z));
+fn the_highest_floor_drops_nobody_for_not_being_perfect() {
+    let plain = Choice::default();
+    let mut all = [seen(&plain, "0", 1.0, 100.0), seen(&plain, "0.04", 1.0, 100.0)];
+    // What is drawn here, and what is rated as high as can be: eight votes of doubt.
+    all[0].sight.quality = Quality { mean: 100.0, sd: 0.0, evidence: 0.0 };
+    all[1].sight.quality = Quality { mean: 99.5, sd: 2.35, evidence: 0.0 };
+    for floor in [1.0, 50.0, 90.0, 100.0] {
+        assert_eq!(order(&all, &Terms { floor: Some((floor, None)), ..TERMS }), [0, 1], "{floor}");
     }
 }

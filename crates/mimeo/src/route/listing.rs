@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{AUTO, Routes, TEMPLATE, name_of};
+use super::{AUTO, Routes, TEMPLATE};
 use crate::domain::{ImageRequest, Operation, Price};
 use crate::prices::PriceBook;
 use crate::providers::model::{SizeRule, Sizes};
@@ -34,7 +34,7 @@ impl Routes {
             shutdown_date: None,
             details: json!({
                 "kind": "route",
-                "candidates": route.candidates.iter().map(|(candidate, _)| name_of(candidate)).collect::<Vec<_>>(),
+                "candidates": route.candidates.iter().map(|offer| &offer.name).collect::<Vec<_>>(),
                 "variants": route.settings.cache.variants.unwrap_or(1),
             }),
         });

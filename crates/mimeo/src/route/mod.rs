@@ -10,6 +10,7 @@ mod cascade;
 pub mod choose;
 mod considered;
 pub mod listing;
+mod offer;
 pub mod performance;
 mod plan;
 pub mod rank;
@@ -17,7 +18,6 @@ mod template;
 pub mod trim;
 mod virtuals;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +28,11 @@ use crate::config;
 use crate::domain::request::TemplateCall;
 use crate::domain::{CacheMode, Call, ImageRequest, Operation, Stage, Target};
 use crate::error::{Error, Kind, Result};
-use crate::providers::{self, Fitted, Misfit, Model, Provider, Registry, ResolvedModel};
+use crate::providers::{self, Misfit, Model, Provider, Registry};
 use crate::render::Renderer;
 pub use listing::ModelListing;
+use offer::Offer;
+pub use offer::name_of;
 pub use plan::Plan;
 pub use template::render_error;
 use virtuals::{AUTO, Virtual};
@@ -45,12 +47,14 @@ pub struct Routes {
     renderer: Arc<Renderer>,
     routes: BTreeMap<String, Route>,
     virtuals: BTreeMap<&'static str, Virtual>,
+    /// Whom those choose among.
+    models: Vec<Offer>,
 }
 
 /// A configured one.
 #[derive(Debug)]
 struct Route {
-    candidates: Vec<(providers::Candidate, Arc<config::Choice>)>,
+    candidates: Vec<Offer>,
     settings: Arc<config::Route>,
     /// Who makes its drafts, if it wants any.
     drafters: Option<cascade::Drafters>,
@@ -163,7 +167,7 @@ impl Routes {
             let mut candidates = Vec::new();
             for choice in &settings.candidates {
                 match registry.resolve(&choice.model) {
-                    Ok(candidate) => candidates.push((candidate, Arc::new(choice.clone()))),
+                    Ok(candidate) => candidates.push(Offer::new(candidate, choice.clone())),
                     Err(unknown) => faults.push((name.clone(), format!("candidates: {unknown}"))),
                 }
             }
@@ -175,7 +179,8 @@ impl Routes {
         }
         let mut virtuals = virtuals::all();
         virtuals.retain(|name, _| !routes.contains_key(*name));
-        let this = Routes { registry, renderer, routes, virtuals };
+        let models = virtuals::all_models(&registry);
+        let this = Routes { registry, renderer, routes, virtuals, models };
         for (name, settings) in configured {
             let Some(shadow) = &settings.shadow else { continue };
             let has_shadow = |route: &Route| route.settings.shadow.is_some();
@@ -204,7 +209,9 @@ impl Routes {
 
     /// The candidates of all routes, each with its route's name.
     pub fn candidates(&self) -> impl Iterator<Item = (&str, &providers::Candidate)> {
-        self.routes.iter().flat_map(|(name, route)| route.candidates.iter().map(move |(one, _)| (name.as_str(), one)))
+        self.routes
+            .iter()
+            .flat_map(|(name, route)| route.candidates.iter().map(move |one| (name.as_str(), &one.candidate)))
     }
 
     /// True if it matters for `call` what it is for and what it shows.
@@ -219,9 +226,8 @@ impl Routes {
         // Nothing else is looked up for it: every request passes here, and most of them name a model.
         let name = self.name_of(call);
         let Some(route) = self.routes.get(name) else { return name == AUTO || self.virtuals.contains_key(name) };
-        let is_picky = |(_, choice): &(_, Arc<config::Choice>)| !choice.only.is_empty() || !choice.except.is_empty();
         let (candidates, settings) = route.serving(call);
-        settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(is_picky)
+        settings.dynamic_steps || !settings.floors.is_empty() || candidates.iter().any(Offer::is_picky)
     }
 
     /// The configured routes that [`AUTO`] chooses among.
@@ -268,8 +274,8 @@ impl Routes {
                 self.consider(call, sense, name, candidates, settings, None)
             }
             Named::Model(candidate) => {
-                let choice = Arc::new(config::Choice::named(name));
-                self.consider(call, sense, name, &[(*candidate, choice)], &Arc::default(), None)
+                let only = Offer::new(*candidate, config::Choice::named(name));
+                self.consider(call, sense, name, [&only], &Arc::default(), None)
             }
             Named::Auto => {
                 let serving = virtuals::serving(sense.purpose.as_deref(), call.quality_tier.as_deref());
@@ -284,8 +290,8 @@ impl Routes {
     }
 
     fn plan_virtual(&self, call: &Call, sense: Sense, built_in: &Virtual) -> Result<Plan> {
-        let candidates = virtuals::candidates(&self.registry);
-        if candidates.is_empty() {
+        let candidates = virtuals::candidates(&self.models);
+        if candidates.clone().next().is_none() {
             if call.request.operation == Operation::Generate && call.n == 1 {
                 let mut plan = self.plan_template(&Routes::card_of(call))?;
                 plan.warnings.push(format!(
@@ -306,49 +312,41 @@ impl Routes {
             .param("model")
             .code("no_provider"));
         }
-        self.consider(call, sense, built_in.name, &candidates, &built_in.settings, Some(built_in))
+        self.consider(call, sense, built_in.name, candidates, &built_in.settings, Some(built_in))
     }
 
-    /// Who of `choices` can make it.
-    fn consider(
+    /// Who of `offers` can make it.
+    fn consider<'a>(
         &self,
         call: &Call,
         sense: Sense,
         route: &str,
-        choices: &[(providers::Candidate, Arc<config::Choice>)],
+        offers: impl IntoIterator<Item = &'a Offer> + Clone,
         settings: &Arc<config::Route>,
         built_in: Option<&Virtual>,
     ) -> Result<Plan> {
         let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
         let usual = built_in.map(|built_in| built_in.tier).or(is_draft.then_some(cascade::DRAFT_TIER));
         let tier = call.quality_tier.as_deref().or(usual);
-        let dealt = dealt(route, call, choices);
+        let dealt = offer::dealt(route, call, offers.clone());
         let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
-        for (candidate, choice) in choices {
-            let name = name_of(candidate);
-            if choice.share.is_some() && dealt.is_some_and(|dealt| !Arc::ptr_eq(dealt, choice)) {
-                dropped.push((name, DropReason::Dealt));
-                continue;
-            }
-            if let Some(category) = sense.category.as_deref().filter(|category| is_kept_from(choice, category)) {
-                dropped.push((name, DropReason::Category(category.to_owned())));
-                continue;
-            }
-            let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(candidate, call);
-            let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);
-            match fit(candidate, choice, call, tier, is_trimmed, reading) {
-                Ok(Fitted { request, target }) => candidates.push(Candidate {
-                    target,
-                    identity: identity(candidate),
-                    renamed_from: candidate.model.renamed_from.clone(),
-                    rating: choice.rating.or_else(|| candidate.model.rating(request.quality.as_deref())),
-                    choice: Arc::clone(choice),
-                    maker: Maker::Provider(Arc::clone(&candidate.provider), Arc::clone(&candidate.model.model)),
-                    name,
-                    request,
-                }),
-                Err(misfit) => dropped.push((name, DropReason::Unfit(misfit))),
-            }
+        let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt);
+        let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);
+        for offer in offers {
+            let reason = if offer.choice.share.is_some() && dealt.is_some_and(|dealt| !std::ptr::eq(dealt, offer)) {
+                DropReason::Dealt
+            } else if let Some(category) = sense.category.as_deref().filter(|category| offer.is_kept_from(category)) {
+                DropReason::Category(category.to_owned())
+            } else {
+                match offer.fit(call, tier, is_trimmed, reading) {
+                    Ok(candidate) => {
+                        candidates.push(candidate);
+                        continue;
+                    }
+                    Err(misfit) => DropReason::Unfit(misfit),
+                }
+            };
+            dropped.push((offer.name.clone(), reason));
         }
         if candidates.is_empty() {
             return Err(none_fits(&dropped));
@@ -417,7 +415,7 @@ impl Routes {
     pub fn warnings(&self, now: Millis) -> Vec<String> {
         let mut warnings = Vec::new();
         for (route, name, model) in self.routes.iter().flat_map(|(route, settings)| {
-            settings.candidates.iter().map(move |(candidate, _)| (route, name_of(candidate), &candidate.model))
+            settings.candidates.iter().map(move |offer| (route, &offer.name, &offer.candidate.model))
         }) {
             if let Some(old) = &model.renamed_from {
                 warnings.push(format!("routes.{route}: {old} is gone; {name} serves in its place. Name it instead"));
@@ -448,25 +446,6 @@ impl Named<'_> {
     }
 }
 
-/// The candidate that this request is dealt to, if requests are divided. What is asked for decides, so that the same
-/// request always goes the same way.
-fn dealt<'a>(
-    route: &str,
-    call: &Call,
-    choices: &'a [(providers::Candidate, Arc<config::Choice>)],
-) -> Option<&'a Arc<config::Choice>> {
-    let shares = || choices.iter().filter_map(|(_, choice)| Some((choice, u64::from(choice.share?))));
-    let all: u64 = shares().map(|(_, share)| share).sum();
-    let mut left = fortune(route, call) % all.max(1);
-    shares()
-        .find(|(_, share)| {
-            let is_it = left < *share;
-            left = left.saturating_sub(*share);
-            is_it
-        })
-        .map(|(choice, _)| choice)
-}
-
 /// A number that is the same for the same request to a route, and evenly spread over all.
 pub fn fortune(route: &str, call: &Call) -> u64 {
     let mut hash = blake3::Hasher::new();
@@ -482,70 +461,10 @@ pub fn fortune(route: &str, call: &Call) -> u64 {
     u64::from_le_bytes(number)
 }
 
-/// True if a route does not want this candidate for this category.
-fn is_kept_from(choice: &config::Choice, category: &str) -> bool {
-    let holds = |list: &[String]| list.iter().any(|listed| listed == category);
-    holds(&choice.except) || !choice.only.is_empty() && !holds(&choice.only)
-}
-
 /// The quality that a caller asks a virtual model for: a word, or a tier.
 fn asked_quality(call: &Call, tier: Option<&str>) -> Option<String> {
     let word = call.request.quality.as_deref().filter(|word| *word != "auto");
     word.map(str::to_owned).or_else(|| tier.map(|tier| format!("tier {tier}")))
-}
-
-/// The request as a candidate takes it. A quality or a number of steps that the candidate names counts unless the
-/// caller names one.
-fn fit(
-    candidate: &providers::Candidate,
-    choice: &config::Choice,
-    call: &Call,
-    tier: Option<&str>,
-    is_trimmed: bool,
-    reading: Option<&Reading>,
-) -> Result<Fitted, Misfit> {
-    let model: &ResolvedModel = &candidate.model;
-    // All of them is what a model does by itself.
-    let saving = reading.filter(|reading| reading.steps.is_some() || reading.share() < 1.0);
-    let needed = saving.zip(model.steps).map(|(reading, bounds)| reading.steps(bounds, model.usual_steps()));
-    let steps = choice.steps.or(needed).filter(|_| call.request.steps.is_none());
-    let named = candidate.quality.as_deref().filter(|_| call.quality_tier.is_none());
-    let needed = reading.filter(|_| tier.is_none()).and_then(|reading| reading.quality(&model.qualities));
-    let quality = named.or(needed).filter(|_| call.request.quality.is_none());
-    let seed = call.leg.and_then(|leg| leg.seed).filter(|_| model.seed && call.request.seed.is_none());
-    let mut request = Cow::Borrowed(&call.request);
-    if is_trimmed && let Cow::Owned(prompt) = trim::trim(&call.request.prompt) {
-        request.to_mut().prompt = prompt;
-    }
-    if steps.is_some() {
-        request.to_mut().steps = steps;
-    }
-    if seed.is_some() {
-        request.to_mut().seed = seed;
-    }
-    if let Some(quality) = quality {
-        request.to_mut().quality = Some(quality.to_owned());
-    }
-    model.fit(&request, &call.unknown, tier.filter(|_| quality.is_none()))
-}
-
-/// True if a shorter prompt is a cheaper one. Instructions for an edit stay as they are: in “make me taller” no word
-/// is filler.
-fn pays_for_text(candidate: &providers::Candidate, call: &Call) -> bool {
-    let prices = candidate.model.prices.as_ref();
-    call.request.operation == Operation::Generate && prices.is_some_and(crate::pricing::Prices::counts_text)
-}
-
-/// A candidate as people name it: `provider/model` or `provider/model@quality`.
-pub fn name_of(choice: &providers::Candidate) -> String {
-    let quality = choice.quality.as_ref().map(|quality| format!("@{quality}")).unwrap_or_default();
-    format!("{}/{}{quality}", choice.provider.name, choice.model.id)
-}
-
-fn identity(choice: &providers::Candidate) -> String {
-    let record = &choice.provider.record;
-    let origin = if record.open_models { &choice.provider.name } else { &record.name };
-    format!("{origin}/{}", choice.model.id)
 }
 
 fn none_fits(dropped: &[(String, DropReason)]) -> Error {

@@ -2,52 +2,12 @@
 
 use std::time::Duration;
 
-use super::choose::{Chosen, Seen, Terms, choose};
+use super::choose::{Chosen, Seen, Sight, Terms, choose};
 use super::{Candidate, Plan};
 use crate::domain::{Considered, Price, Quality, Seconds, Usd};
 
 /// How far a rating may well be off that nobody has confirmed, in points.
 const DOUBT: f64 = 15.0;
-
-/// What is known of a candidate now.
-#[derive(Clone, Copy, Debug)]
-pub struct Sight {
-    /// The most that all pictures may cost.
-    pub bound: Price,
-    /// What they would probably cost.
-    pub price: Price,
-    /// How long it takes.
-    pub time: Option<Seconds>,
-    /// The part of its calls that fail (0–1).
-    pub errors: f64,
-    /// How good it is.
-    pub quality: Quality,
-    /// How good it was thought to be before anybody had an opinion, in points.
-    pub rating: f64,
-    /// A draw from what its quality may be.
-    pub sample: f64,
-    /// True if it would have to wait, or is down.
-    pub is_busy: bool,
-    /// When it was last asked; `None` is never.
-    pub idle: Option<Duration>,
-}
-
-impl Sight {
-    /// A template: drawn here and now, for nothing, and just what was asked for.
-    pub const fn of_template() -> Sight {
-        Sight {
-            bound: Price::FREE,
-            price: Price::FREE,
-            time: None,
-            errors: 0.0,
-            quality: Quality { mean: 100.0, sd: 0.0, evidence: 0.0 },
-            rating: 100.0,
-            sample: 100.0,
-            is_busy: false,
-            idle: None,
-        }
-    }
-}
 
 /// What the moment and the caller have to say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,18 +28,7 @@ impl Plan {
     pub fn rank(&self, moment: Moment, look: impl Fn(&Candidate) -> Sight) -> (Vec<&Candidate>, Vec<Considered>) {
         let sights: Vec<Sight> = self.candidates.iter().map(look).collect();
         let seen: Vec<Seen<'_>> = (self.candidates.iter().zip(&sights))
-            .map(|(candidate, sight)| Seen {
-                choice: &candidate.choice,
-                region: candidate.region(),
-                price: sight.price,
-                time: sight.time,
-                errors: sight.errors,
-                quality: Some(sight.quality),
-                rating: sight.rating,
-                sample: sight.sample,
-                is_busy: sight.is_busy,
-                idle: sight.idle,
-            })
+            .map(|(candidate, sight)| Seen { choice: &candidate.choice, region: candidate.region(), sight: *sight })
             .collect();
         let settings = &self.settings;
         let terms = Terms {

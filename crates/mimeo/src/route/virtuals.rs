@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Offer;
 use crate::config::{Choice, Objective, Route, Weights};
 use crate::domain::Usd;
-use crate::providers::{Candidate, Provider, Registry, ResolvedModel, Status};
+use crate::providers::{Candidate, Model, Provider, Registry, Status};
 
 /// The one that decides by itself which of the others it is.
 pub(super) const AUTO: &str = "auto";
@@ -65,23 +66,73 @@ pub(super) fn serving(purpose: Option<&str>, tier: Option<&str>) -> &'static str
     }
 }
 
-/// Every model that takes calls, of providers whose pictures are real; of all if none is. One that is about to retire
-/// comes last among equals.
-pub(super) fn candidates(registry: &Registry) -> Vec<(Candidate, Arc<Choice>)> {
-    let serving = |provider: &&Arc<Provider>| provider.models().iter().any(|model| provider.serves(model));
-    let any_is_real = registry.providers().filter(serving).any(|provider| !provider.is_simulated());
-    let mut found: Vec<(Candidate, Arc<Choice>)> = registry
-        .providers()
-        .filter(|provider| !any_is_real || !provider.is_simulated())
-        .flat_map(|provider| {
-            let serving = provider.models().iter().filter(|model| provider.serves(model));
-            serving.filter_map(|model| {
-                let model: ResolvedModel = provider.model(&model.id)?;
-                let choice = Choice::named(&format!("{}/{}", provider.name, model.id));
-                Some((Candidate { provider: Arc::clone(provider), model, quality: None }, Arc::new(choice)))
-            })
-        })
-        .collect();
-    found.sort_by_key(|(candidate, _)| matches!(candidate.model.status, Status::Retiring { .. }));
-    found
+/// Every model that takes calls now, each as a candidate; one that is about to retire comes last. Made once: what is in it
+/// may retire later, and nothing is added while a process lives.
+pub(super) fn all_models(registry: &Registry) -> Vec<Offer> {
+    let of_provider = |provider: &Arc<Provider>| {
+        let offer = |model: &Arc<Model>| {
+            let candidate =
+                Candidate { provider: Arc::clone(provider), model: provider.model(&model.id)?, quality: None };
+            Some(Offer::new(candidate, Choice::named(&format!("{}/{}", provider.name, model.id))))
+        };
+        provider.models().iter().filter(|model| provider.serves(model)).filter_map(offer).collect::<Vec<Offer>>()
+    };
+    let mut all: Vec<Offer> = registry.providers().flat_map(of_provider).collect();
+    all.sort_by_key(|offer| matches!(offer.candidate.model.status, Status::Retiring { .. }));
+    all
+}
+
+/// Those of `all` that take calls at this time, of providers whose pictures are real; of all providers if none is.
+pub(super) fn candidates(all: &[Offer]) -> impl Iterator<Item = &Offer> + Clone {
+    let serving = all.iter().filter(|offer| offer.candidate.provider.serves(&offer.candidate.model));
+    let is_real = |offer: &Offer| !offer.candidate.provider.is_simulated();
+    let any_is_real = serving.clone().any(is_real);
+    serving.filter(move |offer| !any_is_real || is_real(offer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Environment;
+    use crate::net::Clients;
+    use crate::providers::Catalogue;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn record(name: &str, rest: &str) -> String {
+        format!(
+            "name = \"{name}\"\ntitle = \"X\"\nshape = \"exchange\"\nbase_url = \"https://{name}.example\"\n\
+             auth = {{ scheme = \"none\" }}\nwire = {{ generate = \"/v1\" }}\nfields = {{ prompt = \"prompt\" }}\n\
+             result = {{ pictures = [\"picture\"] }}\n{rest}"
+        )
+    }
+
+    fn names(all: &[Offer]) -> Vec<String> {
+        candidates(all).map(|offer| offer.name.clone()).collect()
+    }
+
+    #[test]
+    fn who_retires_comes_last_and_goes_when_its_day_comes() {
+        let mut catalogue = Catalogue::default();
+        let studio = "[[models]]\nid = \"old\"\nstatus = { retiring = { until = \"1970-01-03\", successor = \"new\" } }\n\
+                      [[models]]\nid = \"new\"\n[[models]]\nid = \"older\"\n\
+                      status = { gone = { since = \"1969-01-01\", successor = \"new\" } }\n";
+        catalogue.add(&record("studio", studio), "studio.toml").unwrap();
+        catalogue.add(&record("toy", "simulated = true\n[[models]]\nid = \"doodle\"\n"), "toy.toml").unwrap();
+        let clock = Clock::manual(0);
+        let all = |disabled: &[&str]| {
+            let off = crate::config::Provider { enabled: Some(false), ..Default::default() };
+            let off = disabled.iter().map(|name| ((*name).to_owned(), off.clone())).collect();
+            all_models(
+                &Registry::build_with(&off, &Environment::default(), &catalogue, &clock, &Clients::default()).unwrap(),
+            )
+        };
+        let (made, alone) = (all(&[]), all(&["studio"]));
+        assert_eq!(names(&made), ["studio/new", "studio/old"], "what is simulated is no picture where there are some");
+        assert_eq!(names(&alone), ["toy/doodle"]);
+        clock.advance(2 * DAY);
+        assert_eq!(names(&made), ["studio/new"]);
+    }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::attempts::Term;
 use super::sql::values;
 use super::{Store, StoreError};
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 
 /// This process among the others.
 #[derive(Debug)]
@@ -233,7 +233,7 @@ impl Store {
     }
 
     fn lease_ms(&self) -> Millis {
-        Millis::try_from(self.instance.lease.as_millis()).unwrap_or(Millis::MAX)
+        millis(self.instance.lease)
     }
 }
 

@@ -40,7 +40,7 @@ pub use feedback::{Feedback, FeedbackKind, Heard, Subjected};
 use instance::Instance;
 pub use jobs::AcceptedJob;
 pub use money::{Allowance, BudgetLimit, BudgetUse, Saving, Scope, Subject};
-pub use prices::{NewPriceChange, PriceChange, Settled};
+pub use prices::{PriceChange, Settled};
 pub use replies::{Claim, Past, Reply};
 pub use report::{GroupBy, LedgerEvent, LedgerQuery, LedgerReport, LedgerRow, Totals};
 pub use requests::StoryQuery;

@@ -8,9 +8,9 @@ use crate::domain::Usd;
 /// Milliseconds of a day.
 const DAY: Millis = 86_400_000;
 
-/// A change of a price, to be written down.
+/// A change of a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPriceChange {
+pub struct PriceChange {
     /// When it was noticed.
     pub at_ms: Millis,
     /// From when on it holds.
@@ -26,31 +26,6 @@ pub struct NewPriceChange {
     /// What holds from then on, as JSON.
     pub new: String,
     /// Who says so: `bills`, or the name of a feed.
-    pub source: String,
-    /// How sure it is.
-    pub certainty: &'static str,
-}
-
-/// A change of a price, as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PriceChange {
-    /// Its place in the history.
-    pub seq: i64,
-    /// When it was noticed.
-    pub at_ms: Millis,
-    /// From when on it holds.
-    pub effective_ms: Millis,
-    /// The provider's name in this gateway.
-    pub provider: String,
-    /// The provider's name for the model.
-    pub model: String,
-    /// For which quality; empty is whatever the quality.
-    pub quality: String,
-    /// What held before, as JSON.
-    pub old: String,
-    /// What holds from then on, as JSON.
-    pub new: String,
-    /// Who says so.
     pub source: String,
     /// How sure it is.
     pub certainty: String,
@@ -89,10 +64,10 @@ impl Settled {
 impl Store {
     /// Writes a change down, unless it is what the same source said last of the same: then somebody else was first.
     /// Returns its place in the history if it was written.
-    pub async fn change_price(&self, change: NewPriceChange) -> Result<Option<i64>, StoreError> {
+    pub async fn change_price(&self, change: PriceChange) -> Result<Option<i64>, StoreError> {
         self.engine
             .write(move |sql| {
-                let NewPriceChange { provider, model, quality, source, .. } = &change;
+                let PriceChange { provider, model, quality, source, .. } = &change;
                 // One after the other, so that whoever has read up to one place misses none that comes to stand before it.
                 sql.lock(lock_name("prices", b"history"))?;
                 let last = "SELECT seq, new, at_ms FROM price_changes
@@ -117,7 +92,7 @@ impl Store {
                         change.effective_ms,
                         &change.old,
                         &change.new,
-                        change.certainty,
+                        &change.certainty,
                     ],
                 )?;
                 sql.first(last, &about)?.map(|row| row.int(0)).transpose()
@@ -125,8 +100,8 @@ impl Store {
             .await
     }
 
-    /// The changes after the one at `seq` (0 is before the first), oldest first.
-    pub async fn price_changes(&self, seq: i64) -> Result<Vec<PriceChange>, StoreError> {
+    /// The changes after the one at `seq` (0 is before the first), each with its place in the history, oldest first.
+    pub async fn price_changes(&self, seq: i64) -> Result<Vec<(i64, PriceChange)>, StoreError> {
         self.engine
             .read(move |sql| {
                 let rows = sql.query(
@@ -195,9 +170,8 @@ impl Store {
     }
 }
 
-fn change_of_row(row: &Row) -> Result<PriceChange, SqlError> {
-    Ok(PriceChange {
-        seq: row.int(0)?,
+fn change_of_row(row: &Row) -> Result<(i64, PriceChange), SqlError> {
+    let change = PriceChange {
         at_ms: row.int(1)?,
         effective_ms: row.int(2)?,
         provider: row.text(3)?,
@@ -207,7 +181,8 @@ fn change_of_row(row: &Row) -> Result<PriceChange, SqlError> {
         new: row.text(7)?,
         source: row.text(8)?,
         certainty: row.text(9)?,
-    })
+    };
+    Ok((row.int(0)?, change))
 }
 
 fn settled_of_row(row: &Row) -> Result<Settled, SqlError> {

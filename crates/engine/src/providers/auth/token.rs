@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::google::ServiceAccount;
-use crate::clock::{Clock, Millis};
+use crate::clock::{Clock, Millis, millis};
 use crate::domain::{Fault, FaultKind};
 use crate::net::Clients;
 use crate::net::document::{Document, document};
@@ -87,10 +87,6 @@ struct Token {
     fetched: Millis,
     renew: Millis,
     expires: Millis,
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 impl Tokens {

@@ -17,6 +17,7 @@ use self::news::{News, Previews};
 use super::answer::Answer;
 use super::call::{self, Payload};
 use super::exchange::{self, Came};
+use super::pace::Pace;
 use super::provider::{Job, Provider};
 use super::watch::{Ticket, Watch};
 use super::wiring::Pick;
@@ -202,11 +203,8 @@ impl<'a> Execution<'a> {
 
     async fn until_it_ends(&mut self) -> Result<Generated, Fault> {
         let deadline = Instant::now() + self.provider.timeout;
-        let rules = &self.job.model.wiring.job;
-        let millis = |given: Option<u32>, usual: u32| Duration::from_millis(u64::from(given.unwrap_or(usual)));
-        let most = millis(rules.most_ms, 5000);
-        let mut every = millis(rules.every_ms, 1000).min(most);
-        let mut next = Instant::now() + millis(rules.delay_ms, 500);
+        let (first, mut pace) = Pace::of(&self.job.model.wiring.job);
+        let mut next = Instant::now() + first;
         loop {
             let woken = tokio::select! {
                 () = sleep_until(next.min(deadline)) => Woken::Time,
@@ -233,8 +231,8 @@ impl<'a> Execution<'a> {
                 return self.conclude(&entry).await;
             }
             let listens = self.heard && self.socket.is_some() && !self.cancelling && !self.ending;
-            next = Instant::now() + if listens { LISTENING } else { every };
-            every = (every + every / 4).min(most);
+            let pause = pace.next();
+            next = Instant::now() + if listens { LISTENING } else { pause };
         }
     }
 

@@ -97,8 +97,8 @@ pub(super) async fn examine(findings: &mut Vec<Finding>, blueprint: &Blueprint, 
 fn going(blueprint: &Blueprint, route: &str, candidate: &Candidate, size: (u32, u32), today: Date) -> Option<Finding> {
     // A name that means another model by now is still what the route says.
     let old_name = candidate.model.renamed_from.as_deref().unwrap_or(&candidate.model.id);
-    let is_named = |known: &&std::sync::Arc<Model>| known.id == old_name || known.aliases.iter().any(|a| a == old_name);
-    let model = candidate.provider.models().iter().find(is_named).unwrap_or(&candidate.model.model);
+    let mut models = candidate.provider.models().iter();
+    let model = models.find(|model| model.goes_by(old_name)).unwrap_or(&candidate.model.model);
     let (found, successor) = match &model.status {
         Status::Live => return None,
         Status::Retiring { until, successor } => {

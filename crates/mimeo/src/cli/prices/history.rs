@@ -13,9 +13,9 @@ pub(super) async fn run(common: &Common, json: bool, environment: &Environment) 
     if json {
         let values: Vec<_> = changes
             .iter()
-            .map(|change| {
+            .map(|(seq, change)| {
                 json!({
-                    "seq": change.seq, "at": rfc3339(change.at_ms), "effective_at": rfc3339(change.effective_ms),
+                    "seq": seq, "at": rfc3339(change.at_ms), "effective_at": rfc3339(change.effective_ms),
                     "provider": change.provider, "model": change.model,
                     "quality": Some(&change.quality).filter(|quality| !quality.is_empty()),
                     "old": parsed(&change.old), "new": parsed(&change.new),
@@ -29,7 +29,7 @@ pub(super) async fn run(common: &Common, json: bool, environment: &Environment) 
         eprintln!("No price has changed since this database was made. Feeds are looked at with [[prices.feeds]].");
         return Ok(());
     }
-    let rows = changes.iter().map(|change| {
+    let rows = changes.iter().map(|(_, change)| {
         let quality = if change.quality.is_empty() { String::new() } else { format!("@{}", change.quality) };
         vec![
             rfc3339(change.effective_ms),

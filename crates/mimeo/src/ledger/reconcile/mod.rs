@@ -14,7 +14,7 @@ pub use export::{Columns, Row};
 pub use matching::{Comparison, Difference};
 
 use super::Ledger;
-use crate::clock::{Millis, rfc3339};
+use crate::clock::{Millis, millis, rfc3339};
 use crate::domain::{AttemptId, Price, Usd};
 use crate::error::{Error, Kind, Result};
 use crate::store::{LedgerEvent, LedgerQuery, OpenAttempt};
@@ -108,7 +108,7 @@ impl Ledger {
         let all = self.suspense(None).await?;
         let some_are_open = !all.is_empty();
         let open: Vec<OpenAttempt> = all.into_iter().filter(|open| is_asked(&open.subject.provider)).collect();
-        let window_ms = Millis::try_from(terms.window.as_millis()).unwrap_or(Millis::MAX);
+        let window_ms = millis(terms.window);
         let mut events = self.events(span(rows, window_ms), u32::MAX).await?;
         events.retain(|event| is_asked(&event.provider));
         if let Some(provider) = &terms.provider
