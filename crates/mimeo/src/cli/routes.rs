@@ -1,6 +1,7 @@
 //! `mimeo routes`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::domain::{Call, Caller, Considered, ImageRequest, Price, Quality, RequestId, Seconds, Size};
+use crate::prices::PriceBook;
 use crate::route::rank::{Moment, Sight};
 use crate::route::{Candidate, Maker, Plan, Routes, Sense};
 
@@ -63,33 +65,34 @@ struct Show {
     #[arg(long)]
     quality_tier: Option<String>,
     /// Within how many milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     deadline_ms: Option<u64>,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(arguments: Arguments, environment: &Environment) -> Outcome {
+pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => list(&arguments.list, environment),
-        Some(Command::List(options)) => list(&options, environment),
-        Some(Command::Show(options)) => show(&options, environment),
+        None => list(&arguments.list, environment).await,
+        Some(Command::List(options)) => list(&options, environment).await,
+        Some(Command::Show(options)) => show(&options, environment).await,
     }
 }
 
 /// A route: its name, where it comes from, whom it would ask or why nobody, and what it looks for.
 type Line<'a> = (&'a str, &'a str, Result<Vec<Considered>, String>, Option<String>);
 
-fn list(options: &List, environment: &Environment) -> Outcome {
+async fn list(options: &List, environment: &Environment) -> Outcome {
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
+    let book = options.common.book(&blueprint.config, environment).await;
     let routes = &blueprint.routes;
     let (configured, built_in) = routes.names();
     let names =
         configured.iter().map(|name| (*name, "configured")).chain(built_in.iter().map(|name| (*name, "built in")));
     let lines: Vec<Line<'_>> = names
         .map(|(name, kind)| match plan(routes, &call(name)) {
-            Ok(plan) => (name, kind, Ok(rank(&plan, Moment::default())), plan.objective()),
+            Ok(plan) => (name, kind, Ok(rank(&plan, now(None), book.as_ref())), plan.objective()),
             Err(error) => (name, kind, Err(error.to_string()), None),
         })
         .collect();
@@ -120,8 +123,9 @@ fn list(options: &List, environment: &Environment) -> Outcome {
     print(&table(&["name", "", "objective", "asks for a picture of 1024x1024"], rows, &[]))
 }
 
-fn show(options: &Show, environment: &Environment) -> Outcome {
+async fn show(options: &Show, environment: &Environment) -> Outcome {
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
+    let book = options.common.book(&blueprint.config, environment).await;
     let mut call = call(&options.name);
     if let Some(prompt) = &options.prompt {
         call.request.prompt.clone_from(prompt);
@@ -129,10 +133,10 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
     call.request.size = options.size.unwrap_or(call.request.size);
     (call.purpose, call.category) = (options.purpose.clone(), options.category.clone());
     call.quality_tier.clone_from(&options.quality_tier);
-    let deadline = options.deadline_ms.map(std::time::Duration::from_millis);
+    let deadline = options.deadline_ms.map(Duration::from_millis);
     let plan = plan(&blueprint.routes, &call).map_err(|error| Failure::Failed(error.to_string()))?;
-    let moment = Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() };
-    let considered: Vec<Considered> = rank(&plan, moment).into_iter().chain(plan.unfit()).collect();
+    let considered: Vec<Considered> =
+        rank(&plan, now(deadline), book.as_ref()).into_iter().chain(plan.unfit()).collect();
     if options.json {
         return print_json(&json!({
             "route": plan.route, "objective": plan.objective(), "warnings": plan.warnings, "candidates": considered,
@@ -145,7 +149,7 @@ fn show(options: &Show, environment: &Environment) -> Outcome {
     }
     text.push('\n');
     let rows = considered.iter().map(|one| {
-        let price = one.expected.known().map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
+        let price = one.bound.known().map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
         let seconds = one.seconds.map_or_else(String::new, |time| format!("{:.0} s", time.p50));
         let points = one.quality.map_or_else(String::new, |quality| format!("{:.0}", quality.mean));
         let is_left_out = one.rank.is_none();
@@ -175,19 +179,30 @@ fn plan(routes: &Routes, call: &Call) -> crate::error::Result<Plan> {
     routes.plan(call, Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None })
 }
 
-/// The candidates as a gateway sees them that has not asked any of them yet.
-fn rank(plan: &Plan, moment: Moment) -> Vec<Considered> {
+/// This moment, for a request that is no probe.
+fn now(deadline: Option<Duration>) -> Moment {
+    Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() }
+}
+
+/// The candidates as a gateway sees them that has not asked any of them yet, at what `book` says that they cost.
+fn rank(plan: &Plan, moment: Moment, book: Option<&PriceBook>) -> Vec<Considered> {
+    let day = jiff::Timestamp::from_millisecond(moment.now).unwrap_or_default();
+    let day = day.to_zoned(jiff::tz::TimeZone::UTC).date();
     let look = |candidate: &Candidate| {
-        let (price, time) = match &candidate.maker {
-            Maker::Provider(_, model) => (
-                model.expected(&candidate.request, 1, 0),
-                model.typical_latency(candidate.request.quality.as_deref()).map(|typical| typical.as_secs_f64()),
-            ),
-            Maker::Template => (Price::FREE, None),
+        let request = &candidate.request;
+        let (bound, price, time) = match &candidate.maker {
+            Maker::Provider(provider, model) => {
+                let listed = || model.expected_with(model.prices_on(day, 0).as_deref(), request, 1, 0);
+                let bound = book.map_or_else(listed, |book| book.expected(provider, model, request, 1, 0));
+                let price = book.map_or(bound, |book| book.estimate(provider, model, request, 1).usd);
+                let time = model.typical_latency(request.quality.as_deref()).map(|typical| typical.as_secs_f64());
+                (bound, price, time)
+            }
+            Maker::Template => (Price::FREE, Price::FREE, None),
         };
-        let quality: Quality = candidate.prior(price, 1);
+        let quality: Quality = candidate.prior(bound, 1);
         let time = time.map(|p50| Seconds { p50, p95: 2.0 * p50, evidence: 0.0 });
-        let (bound, errors, sample) = (price, 0.0, quality.mean);
+        let (errors, sample) = (0.0, quality.mean);
         Sight { bound, price, time, errors, quality, rating: sample, sample, is_busy: false, idle: None }
     };
     plan.rank(moment, look).1
