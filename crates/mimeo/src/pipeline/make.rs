@@ -316,7 +316,7 @@ impl Pipeline {
     ) -> Result<Called> {
         let Account { candidate, provider, model, .. } = account;
         let outcome = std::mem::replace(&mut attempt.result, Err(Fault::new(FaultKind::Unknown, "taken")));
-        self.learn(order, account, n, attempt.calling, &outcome);
+        self.learn(order, account, attempt.calling, &outcome);
         let fault = match outcome {
             Ok(generated) => {
                 let request = &candidate.request;

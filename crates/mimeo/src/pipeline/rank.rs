@@ -6,7 +6,7 @@ use super::make::Account;
 use super::{Order, Pipeline};
 use crate::alerts::{Alert, AlertKind};
 use crate::config::Objective;
-use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Usd, Verdict};
+use crate::domain::{Considered, Fault, Generated, Price, Quality, Reason, Verdict};
 use crate::error::{Error, Kind, Result};
 use crate::quality::candidate_name;
 use crate::route::rank::{Moment, Sight};
@@ -35,36 +35,30 @@ impl Pipeline {
         nobody.map_or(Ok(ranked), Err)
     }
 
-    /// Learns how long a call for `n` pictures took and what it cost, or that it failed.
+    /// Learns how long a call took, or that it failed.
     pub(super) fn learn(
         &self,
         order: &Order,
         account: Account<'_>,
-        n: u32,
         took: Duration,
         outcome: &std::result::Result<Generated, Fault>,
     ) {
-        let Account { candidate, provider, model, .. } = account;
-        let made = match outcome {
-            Ok(generated) => {
-                let billed = model.billed(&candidate.request, n, order.partials(), generated);
-                Some((u64::from(n), billed.known().unwrap_or(Usd::ZERO)))
-            }
-            Err(fault) if fault.kind.is_its_providers() => None,
-            // Who refuses, or is asked too often, is neither slow nor broken.
-            Err(_) => return,
-        };
+        let Account { candidate, model, .. } = account;
+        // Who refuses, or is asked too often, is neither slow nor broken.
+        if outcome.as_ref().is_err_and(|fault| !fault.kind.is_its_providers()) {
+            return;
+        }
         let name = known_as(candidate);
-        self.performance.note(&name, took, made);
+        self.performance.note(&name, took, outcome.is_ok());
         let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return };
         let known = self.performance.of(&name, model.typical_latency(None), Duration::ZERO);
         if let Some(time) = known.time.filter(|time| time.evidence >= ENOUGH && time.p95 > slow) {
+            let (p95, route) = (time.p95, &order.plan.route);
             let message = format!(
-                "one in twenty of its calls takes more than {:.1} s, and routes.{} calls {slow:.0} s slow",
-                time.p95, order.plan.route
+                "{name}: one in twenty of its calls takes more than {p95:.1} s, and routes.{route} calls {slow:.0} s slow. A \
+                 deadline_ms asks others instead."
             );
-            let subject = format!("{name} of {}", provider.name);
-            self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject, message, at: self.clock.now() });
+            self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject: name, message, at: self.clock.now() });
         }
     }
 
@@ -125,7 +119,7 @@ fn nobody(route: &str, considered: &[Considered]) -> Error {
     let reasons: Vec<String> = considered.iter().filter_map(why).collect();
     let code = considered.iter().find_map(|one| one.reason.as_ref()).map(|reason| reason.code.clone());
     let mut error = Error::new(
-        Kind::Unavailable,
+        Kind::RuledOut,
         format!("No candidate of {route} may be asked now, and nothing was sent. {}.", reasons.join("; ")),
     )
     .param("model");

@@ -1,4 +1,4 @@
-//! How long candidates take, how often they fail, and what they took in: learned from calls, and forgotten again.
+//! How long candidates take, and how often they fail: learned from calls, and forgotten again.
 //!
 //! Times lie in buckets that are each an eighth wider than the one before, so that a quantile is exact to 6 %. What is
 //! old weighs less: half after half an hour, and each new call takes a fiftieth of the weight of all before it. Calls
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Seconds, Usd};
+use crate::domain::Seconds;
 
 /// After which time what was learned counts half.
 const HALF_LIFE: Duration = Duration::from_secs(1800);
@@ -35,8 +35,6 @@ struct Learned {
     cold: Times,
     calls: f64,
     failed: f64,
-    spent: Usd,
-    pictures: u64,
     last: Instant,
 }
 
@@ -56,10 +54,6 @@ pub struct Known {
     pub errors: f64,
     /// How long ago the last one was; `None` is never.
     pub idle: Option<Duration>,
-    /// What they cost since this process began.
-    pub spent: Usd,
-    /// Pictures that came of them since then.
-    pub pictures: u64,
 }
 
 impl Times {
@@ -100,7 +94,7 @@ impl Times {
 impl Learned {
     fn new(now: Instant) -> Learned {
         let times = Times::NONE;
-        Learned { warm: times.clone(), cold: times, calls: 0.0, failed: 0.0, spent: Usd::ZERO, pictures: 0, last: now }
+        Learned { warm: times.clone(), cold: times, calls: 0.0, failed: 0.0, last: now }
     }
 
     /// The part of the weight that is left after a time.
@@ -110,8 +104,8 @@ impl Learned {
 }
 
 impl Performance {
-    /// Notes that a call to `candidate` ended after this time, with so many pictures for this price, or failed.
-    pub fn note(&self, candidate: &str, took: Duration, made: Option<(u64, Usd)>) {
+    /// Notes that a call to `candidate` ended after this time: with pictures, or it failed.
+    pub fn note(&self, candidate: &str, took: Duration, is_made: bool) {
         let now = Instant::now();
         let mut all = self.all();
         let known = all.contains_key(candidate);
@@ -127,14 +121,11 @@ impl Performance {
         learned.warm.fade(if is_cold { learned.left(now) } else { fade });
         learned.cold.fade(if is_cold { fade } else { learned.left(now) });
         learned.last = now;
-        match made {
-            None => learned.failed += 1.0,
-            Some((pictures, usd)) => {
-                let times = if is_cold { &mut learned.cold } else { &mut learned.warm };
-                times.add(took.as_secs_f64(), 1.0);
-                learned.pictures += pictures;
-                learned.spent += usd;
-            }
+        if is_made {
+            let times = if is_cold { &mut learned.cold } else { &mut learned.warm };
+            times.add(took.as_secs_f64(), 1.0);
+        } else {
+            learned.failed += 1.0;
         }
     }
 
@@ -171,8 +162,7 @@ impl Performance {
         });
         // One failure is no rule: two calls that went well are thought to be before it.
         let errors = learned.map_or(0.0, |learned| learned.failed * left / (learned.calls * left + 2.0));
-        let (spent, pictures) = learned.map_or((Usd::ZERO, 0), |learned| (learned.spent, learned.pictures));
-        Known { time, errors, idle, spent, pictures }
+        Known { time, errors, idle }
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<String, Learned>> {
@@ -188,28 +178,22 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    fn made() -> Option<(u64, Usd)> {
-        Some((1, "0.01".parse().unwrap()))
-    }
-
     #[tokio::test(start_paused = true)]
     async fn quantiles_are_those_of_late() {
         let all = Performance::default();
         for call in 0..200 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(if call % 10 == 9 { 8.0 } else { 2.0 }), made());
+            all.note("a", seconds(if call % 10 == 9 { 8.0 } else { 2.0 }), true);
         }
         let time = all.of("a", None, Duration::ZERO).time.unwrap();
         assert!((1.85..2.15).contains(&time.p50) && (7.4..8.6).contains(&time.p95), "{time:?}");
         // It has become fast: what was before is forgotten within some hundred calls.
         for _ in 0..200 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(0.5), made());
+            all.note("a", seconds(0.5), true);
         }
         let time = all.of("a", None, Duration::ZERO).time.unwrap();
         assert!(time.p95 < 0.6, "{time:?}");
-        let known = all.of("a", None, Duration::ZERO);
-        assert_eq!((known.pictures, known.spent), (400, "4".parse().unwrap()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,7 +204,7 @@ mod tests {
         assert!((14.0..16.0).contains(&time.p50) && time.p95 > 20.0 && time.evidence == 0.0, "{time:?}");
         for _ in 0..60 {
             tokio::time::advance(seconds(1.0)).await;
-            all.note("a", seconds(1.0), made());
+            all.note("a", seconds(1.0), true);
         }
         let time = all.of("a", Some(seconds(10.0)), seconds(5.0)).time.unwrap();
         assert!((0.9..1.1).contains(&time.p50), "{time:?}");
@@ -235,10 +219,10 @@ mod tests {
         let all = Performance::default();
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(600)).await;
-            all.note("a", seconds(20.0), made());
+            all.note("a", seconds(20.0), true);
             for _ in 0..5 {
                 tokio::time::advance(seconds(3.0)).await;
-                all.note("a", seconds(2.0), made());
+                all.note("a", seconds(2.0), true);
             }
         }
         let warm = all.of("a", None, Duration::ZERO).time.unwrap();
@@ -252,7 +236,7 @@ mod tests {
     async fn failures_count_and_are_forgotten() {
         let all = Performance::default();
         for call in 0..100 {
-            all.note("a", seconds(1.0), if call % 2 == 0 { made() } else { None });
+            all.note("a", seconds(1.0), call % 2 == 0);
         }
         assert!((0.4..0.6).contains(&all.of("a", None, Duration::ZERO).errors));
         tokio::time::advance(HALF_LIFE * 10).await;
