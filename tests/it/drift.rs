@@ -181,6 +181,20 @@ async fn a_price_that_a_feed_changes_is_told_and_set_aside_in_the_same_poll() {
     };
     until(&world, &["alerts", "--json"], is_sent).await;
 
+    // A second change is news as much as the first.
+    desk.say(&list("0.012"));
+    let told = desk.letter("price_changed").await;
+    assert!(
+        told["message"].as_str().is_some_and(|text| text.contains("$0.012 per picture instead of $0.013")),
+        "{told}"
+    );
+    desk.say(&list("0.013"));
+    let told = desk.letter("price_changed").await;
+    assert!(
+        told["message"].as_str().is_some_and(|text| text.contains("$0.013 per picture instead of $0.012")),
+        "{told}"
+    );
+
     // Who starts again knows it, also while the feed is silent.
     desk.say("who,what,usd\n");
     world.restart();
@@ -238,6 +252,11 @@ async fn three_bills_in_a_row_are_a_new_price_until_they_are_as_listed_again() {
     let two = |history: &Value| history.as_array().is_some_and(|rows| rows.len() == 2);
     let history = until(&world, &["prices", "history", "--json"], two).await;
     assert_eq!((&history[0]["source"], &history[1]["new"]), (&json!("bills"), &json!("listed")));
+    // And it is told that all is well again.
+    let is_well =
+        |alert: &Value| alert["message"].as_str().is_some_and(|text| text.contains("bills again what is listed"));
+    let well = |alerts: &Value| alerts.as_array().is_some_and(|all| all.iter().any(is_well));
+    until(&world, &["alerts", "--json"], well).await;
 
     // All ten calls are told beside what was expected of them.
     let ten = |models: &Value| models[0]["settled"] == 10;
@@ -279,4 +298,68 @@ async fn who_stops_waits_for_no_list() {
     let begun = std::time::Instant::now();
     assert_eq!(world.gateway.terminate(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+}
+
+/// What an operator states of an account goes before what a feed has said of it, also before it was stated.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_states_stands_against_what_a_feed_has_said_before() {
+    let mut desk = Desk::open(&list("0.013")).await;
+    let mut world = World::with(&desk.configured()).await;
+    desk.letter("price_changed").await;
+    assert_eq!(draw(&world, "as the feed says").await.0, "0.013");
+    let file = world.folder.0.join("mimeo.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    let stated = text.replace("[providers.sandbox]\n", "[providers.sandbox]\nprices = { usd_per_image = '0.02' }\n");
+    std::fs::write(&file, stated).expect("written");
+    world.restart();
+    assert_eq!(draw(&world, "as the contract says").await.0, "0.02");
+}
+
+/// Whoever asks what something costs is told what the gateway reckons with, not what the catalogue said once.
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_say_what_holds_now() {
+    let mut desk = Desk::open(&list("0.013")).await;
+    let config = "[routes.cheap]\nobjective = 'cost'\ncandidates = ['sandbox/standard', 'sandbox/draft']\n";
+    let world = World::with(&(config.to_owned() + &desk.configured())).await;
+    desk.letter("price_changed").await;
+    let shown = &listing(&world, &["prices", "show", "sandbox/standard", "--json"])[0];
+    assert_eq!((&shown["usd_per_image"], &shown["certainty"]), (&json!("0.013"), &json!("reported")), "{shown}");
+    let listed = listing(&world, &["prices", "list", "--provider", "sandbox", "--json"]);
+    let prices: Vec<_> = listed.as_array().expect("a list").iter().map(|one| one["usd_per_image"].clone()).collect();
+    assert_eq!(prices, ["0.002", "0.013", "0.04"]);
+    let routed = listing(&world, &["routes", "show", "cheap", "--json"]);
+    let bounds: Vec<_> = routed["candidates"].as_array().expect("a list").iter().map(|one| &one["bound_usd"]).collect();
+    assert_eq!(bounds, ["0.002", "0.013"], "{routed}");
+
+    bill(&world, "0.02").await;
+    for prompt in ["1", "2", "3"] {
+        assert_eq!(draw(&world, prompt).await, pair("0.013", "0.02"));
+    }
+    let told = |shown: &Value| !shown[0]["bills"].as_array().is_none_or(Vec::is_empty);
+    let shown = until(&world, &["prices", "show", "sandbox/standard", "--json"], told).await;
+    assert_eq!(shown[0]["bills"], json!([{ "quality": null, "billed_usd": "0.02", "listed_usd": "0.013" }]));
+    let (_, text, _) = world.run(&["prices", "show", "sandbox/standard"]);
+    assert!(text.contains("$0.02 for what is listed at $0.013"), "{text}");
+    let (_, _, err) = world.run(&["prices", "list", "--provider", "sandbox"]);
+    assert!(err.contains("1 of them is billed at another price than listed"), "{err}");
+    let routed = listing(&world, &["routes", "show", "cheap", "--json"]);
+    assert_eq!(routed["candidates"][1]["bound_usd"], "0.02", "{routed}");
+}
+
+/// A feed that answers something else, or of which nothing can be used, is told: in few words, and not in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_does_not_help_says_why() {
+    let desk = Desk::open(&list("0.01")).await;
+    let world = World::with(&desk.configured()).await;
+    for (said, told) in [
+        (format!("<html>{}</html>\n", "welcome ".repeat(20_000)), "there is no column what"),
+        (String::new(), "it is empty"),
+        ("who,what,usd\nnobody,nothing,1\n".to_owned(), "none of its prices is of a model that is here"),
+        ("who,what,usd\nsandbox,standard,nothing\nsandbox,draft,0.002\n".to_owned(), "1 left out"),
+    ] {
+        desk.say(&said);
+        let (_, out, err) = world.run(&["prices", "refresh"]);
+        assert!(out.contains(told), "{told}: {}", out.chars().take(2000).collect::<String>());
+        assert!(out.len() + err.len() < 4000, "{} bytes about {told}", out.len() + err.len());
+    }
 }

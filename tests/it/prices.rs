@@ -227,3 +227,24 @@ async fn imported_prices_hold() {
     let (code, _, err) = world.run(&["check"]);
     assert!(code == 64 && err.contains("prices.toml:2: unknown field `providr`"), "{err}");
 }
+
+/// A contract that begins one day leaves what holds until then.
+#[test]
+fn a_file_of_prices_that_begins_later_changes_nothing_before() {
+    let folder = Folder::new();
+    write(
+        &folder,
+        "prices.toml",
+        "[[models]]\nprovider = 'bfl'\nmodel = 'flux-dev'\n[models.prices]\ncertainty = 'configured'\n\
+         source = 'contract'\nfrom = '2999-01-01'\nrates = { image = [{ usd = '0.02' }] }\n",
+    );
+    let before = told(&folder, &["prices", "show", "bfl/flux-dev", "--json"])[0].clone();
+    write(&folder, "mimeo.toml", "[prices]\nfiles = ['prices.toml']\n");
+    let shown = told(&folder, &["prices", "show", "bfl/flux-dev", "--json"])[0].clone();
+    assert!(before["usd_per_image"].is_string(), "{before}");
+    assert_eq!(shown["prices"], before["prices"], "{shown}");
+    assert_eq!(
+        (&shown["changes"][0]["from"], &shown["changes"][0]["source"]),
+        (&json!("2999-01-01"), &json!("contract"))
+    );
+}

@@ -67,6 +67,11 @@ impl AlertKind {
     const fn is_once(self) -> bool {
         matches!(self, AlertKind::ModelRetiring)
     }
+
+    /// True if what is told is an event and no state: then another message about the same is news.
+    const fn is_event(self) -> bool {
+        matches!(self, AlertKind::PriceChanged | AlertKind::PriceDrift)
+    }
 }
 
 /// Something to tell the operator.
@@ -74,12 +79,21 @@ impl AlertKind {
 pub struct Alert {
     /// What it is.
     pub kind: AlertKind,
-    /// What it is about, such as `provider/model`. The same about the same subject is told once in a while only.
+    /// What it is about, such as `provider/model`. The same about the same subject is told once in a while only; of what
+    /// changes, the same message.
     pub subject: String,
     /// What to know and what to do.
     pub message: String,
     /// When it was noticed.
     pub at: Millis,
+}
+
+impl Alert {
+    /// What counts as the same, for telling it once.
+    fn about(&self) -> (AlertKind, String) {
+        let message = if self.kind.is_event() { self.message.as_str() } else { "" };
+        (self.kind, format!("{} {message}", self.subject))
+    }
 }
 
 /// Tells the operator. Cheap to clone.
@@ -94,7 +108,7 @@ struct Inner {
     repeat_ms: Millis,
     webhook: Option<Webhook>,
     clients: Clients,
-    /// When what was told last.
+    /// When what was told last: the kind, with the subject and, of events, the message.
     told: Mutex<HashMap<(AlertKind, String), Millis>>,
     waiting: Notify,
 }
@@ -151,19 +165,21 @@ impl Alerts {
     /// # Errors
     /// The store fails.
     pub async fn note(&self, alert: Alert) -> Result<bool, StoreError> {
+        let about = alert.about();
         let Alert { kind, subject, message, at } = alert;
         let row = NewAlert {
             at_ms: at,
             kind: kind.name(),
             subject: subject.clone(),
             message: message.clone(),
+            is_event: kind.is_event(),
             is_to_be_sent: self.0.webhook.is_some(),
         };
         let since = (!kind.is_once()).then(|| at.saturating_sub(self.0.repeat_ms));
         let is_news = match self.0.store.alert(row, since).await {
             Ok(is_news) => is_news,
             Err(error) => {
-                self.told().remove(&(kind, subject));
+                self.told().remove(&about);
                 return Err(error);
             }
         };
@@ -218,7 +234,7 @@ impl Alerts {
     /// False if that was told so short a time ago that it is not told again. If it is news, it counts as told.
     fn is_news(&self, alert: &Alert) -> bool {
         let mut told = self.told();
-        let about = (alert.kind, alert.subject.clone());
+        let about = alert.about();
         let is_old = |last: Millis| alert.kind.is_once() || alert.at.saturating_sub(last) < self.0.repeat_ms;
         if told.get(&about).is_some_and(|last| is_old(*last)) {
             return false;

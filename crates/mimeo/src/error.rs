@@ -51,6 +51,8 @@ pub enum Kind {
     Upstream,
     /// The gateway is full or shutting down.
     Unavailable,
+    /// What the route or the request demands rules out everybody who could make it, and will in a second, too.
+    RuledOut,
     /// The gateway itself is wrong.
     Internal,
 }
@@ -71,7 +73,7 @@ impl Kind {
             Kind::KeyReused => 422,
             Kind::OverBudget | Kind::Throttled => 429,
             Kind::Upstream => 502,
-            Kind::Unavailable => 503,
+            Kind::Unavailable | Kind::RuledOut => 503,
             Kind::NotCached | Kind::DeadlinePassed | Kind::OutcomeUnknown => 504,
             Kind::Internal => 500,
         }
@@ -95,9 +97,12 @@ impl Kind {
             Kind::Forbidden => "permission_error",
             Kind::OverBudget => "insufficient_quota",
             Kind::Throttled => "requests",
-            Kind::DeadlinePassed | Kind::OutcomeUnknown | Kind::Upstream | Kind::Unavailable | Kind::Internal => {
-                "server_error"
-            }
+            Kind::DeadlinePassed
+            | Kind::OutcomeUnknown
+            | Kind::Upstream
+            | Kind::Unavailable
+            | Kind::RuledOut
+            | Kind::Internal => "server_error",
         }
     }
 
@@ -123,6 +128,7 @@ impl Kind {
             Kind::Cancelled => "cancelled",
             Kind::Upstream => "provider_error",
             Kind::Unavailable => "unavailable",
+            Kind::RuledOut => "ruled_out",
             Kind::Internal => "internal_error",
         }
     }
@@ -136,6 +142,7 @@ impl Kind {
             Kind::KeyReused | Kind::NotStored | Kind::Gone | Kind::Cancelled => Some(false),
             // The picture is being made: the repetition joins it or finds it.
             Kind::DeadlinePassed | Kind::Unavailable => Some(true),
+            Kind::RuledOut => Some(false),
             // Failover has been tried already, here.
             Kind::Upstream | Kind::Internal => Some(false),
             _ => None,

@@ -80,7 +80,7 @@ async fn settled_calls_add_up_by_day(database: Database) {
 }
 
 fn alert(kind: &'static str, subject: &str, at_ms: i64) -> NewAlert {
-    NewAlert { at_ms, kind, subject: subject.into(), message: "look".into(), is_to_be_sent: true }
+    NewAlert { at_ms, kind, subject: subject.into(), message: "look".into(), is_event: false, is_to_be_sent: true }
 }
 
 async fn an_alert_is_told_once_in_a_while(database: Database) {
@@ -97,6 +97,12 @@ async fn an_alert_is_told_once_in_a_while(database: Database) {
     assert!(!database.open().alert(alert("model_retiring", "a", NOW + 3650 * day), None).await.unwrap());
     assert_eq!(other.alerts(2).await.unwrap().len(), 2);
     assert_eq!(database.count("alerts"), 5);
+    // Of events every message is told, and each once.
+    let event =
+        |message: &str| NewAlert { is_event: true, message: message.into(), ..alert("price_changed", "a", NOW) };
+    for (message, is_news) in [("up", true), ("down", true), ("up", false)] {
+        assert_eq!(other.alert(event(message), Some(NOW - day)).await.unwrap(), is_news, "{message}");
+    }
 }
 
 async fn an_alert_is_sent_by_one_and_given_up_after_a_few_tries(database: Database) {

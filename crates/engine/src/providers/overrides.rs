@@ -26,9 +26,9 @@ pub struct Override {
     pub provider: String,
     /// The model, by its id or an alias; the id of the default model for all that have no entry of their own.
     pub model: String,
-    /// What it costs.
+    /// What it costs. With a day `from`, what the record says of the time before stays.
     pub prices: Prices,
-    /// What it will cost, each from its day on. What the record announces does not count any more.
+    /// What it will cost, each from its day on. What the record announces for later does not count any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub price_changes: Vec<Prices>,
 }
@@ -94,8 +94,13 @@ impl Catalogue {
         if !faults.is_empty() {
             return Err(faults);
         }
-        model.prices = Some(one.prices);
-        model.price_changes = one.price_changes;
+        let mut versions: Vec<Prices> = model.prices.take().into_iter().chain(model.price_changes.drain(..)).collect();
+        // One that has always held leaves none before it.
+        versions.retain(|known| known.from < one.prices.from);
+        versions.push(one.prices);
+        versions.extend(one.price_changes);
+        let mut versions = versions.into_iter();
+        (model.prices, model.price_changes) = (versions.next(), versions.collect());
         self.replace(record);
         Ok(())
     }

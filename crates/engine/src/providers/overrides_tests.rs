@@ -31,6 +31,27 @@ fn prices_are_laid_over_a_record() {
 }
 
 #[test]
+fn prices_that_begin_one_day_leave_what_holds_before() {
+    let from = |day: &str, usd: &str| {
+        flat("sandbox", "draft", &format!("from = \"{day}\"\nrates = {{ image = [{{ usd = \"{usd}\" }}] }}"))
+    };
+    let mut catalogue = laid(&from("2027-03-01", "0.5")).unwrap();
+    let held = |catalogue: &Catalogue, day: &str| {
+        let model = catalogue.record("sandbox").unwrap().models.iter().find(|model| model.id == "draft").unwrap();
+        let prices = model.prices_on(day.parse().unwrap(), 0).unwrap().into_owned();
+        model
+            .expected_with(Some(&prices), &crate::domain::ImageRequest::generate("x"), 1, 0)
+            .known()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(["2027-02-28", "2027-03-01"].map(|day| held(&catalogue, day)), ["0.002", "0.5"]);
+    // Another file that begins earlier takes the place of what begins later, too.
+    catalogue.lay(&from("2027-02-01", "0.3"), "prices.toml").unwrap();
+    assert_eq!(["2027-01-31", "2027-02-01", "2027-03-01"].map(|day| held(&catalogue, day)), ["0.002", "0.3", "0.3"]);
+}
+
+#[test]
 fn what_is_written_can_be_laid() {
     let file: PriceFile = toml::from_str(&flat("bfl", "flux-dev", "rates = { image = [{ usd = \"0.02\" }] }")).unwrap();
     assert!(laid(&toml::to_string(&file).unwrap()).is_ok());

@@ -24,16 +24,22 @@ mod routes;
 mod serve;
 mod table;
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tokio_util::task::TaskTracker;
 
+use crate::alerts::Alerts;
 use crate::app::Blueprint;
+use crate::clock::Clock;
 use crate::config::{Config, ConfigFault, Environment};
 use crate::error::Error;
+use crate::prices::PriceBook;
 
 /// Draw once, print many: a gateway for image generation that never pays twice for the same picture.
 #[derive(Debug, Parser)]
@@ -138,6 +144,18 @@ impl From<crate::store::StoreError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Failure::Failed(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Failed(message) | Failure::Usage(message) => f.write_str(message),
+            Failure::Config(faults) => {
+                f.write_str(&faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+            Failure::Told => f.write_str("a record is bad"),
+        }
     }
 }
 
@@ -265,6 +283,23 @@ impl Common {
         crate::app::embed_sandbox(config).await.map_err(|error| Failure::Failed(error.to_string()))
     }
 
+    /// The prices that hold now, with what feeds and bills have changed while a gateway ran; `None` where nothing was made
+    /// yet. A store that cannot be read is told, and the catalogue's prices do.
+    async fn book(&self, config: &Config, environment: &Environment) -> Option<PriceBook> {
+        if config.storage.url.is_none() && !config.storage.path.exists() {
+            return None;
+        }
+        let opened = async {
+            let store = Arc::new(self.store(environment)?);
+            let (clock, tasks) = (Clock::System, TaskTracker::new());
+            let alerts = Alerts::new(Arc::clone(&store), clock.clone(), tasks.clone(), &config.alerts, None);
+            let book = PriceBook::new(store, clock, alerts, tasks, config.prices.clone());
+            book.load().await?;
+            Ok::<_, Failure>(book)
+        };
+        opened.await.map_err(|why| eprintln!("what feeds and bills have changed is not known here: {why}")).ok()
+    }
+
     /// The store alone, for commands that only look.
     fn store(&self, environment: &Environment) -> Result<crate::store::Store, Failure> {
         let config = self.config(None)?;
@@ -277,7 +312,7 @@ impl Common {
             )));
         }
         let blobs = config.blob_place(environment).map_err(|message| Failure::Failed(format!("blobs: {message}")))?;
-        Ok(crate::store::Store::open(&config.storage, url.as_ref(), &blobs, crate::clock::Clock::System)?)
+        Ok(crate::store::Store::open(&config.storage, url.as_ref(), &blobs, Clock::System)?)
     }
 }
 

@@ -17,8 +17,10 @@ use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::app::Blueprint;
 use crate::clock::Clock;
 use crate::config::{Environment, Included, Period, Plan};
+use crate::domain::Usd;
+use crate::prices::PriceBook;
 use crate::pricing::Prices;
-use crate::providers::{Model, Status};
+use crate::providers::{Model, Provider, Status};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -74,9 +76,9 @@ enum Command {
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        None => list::run(&arguments.list, environment),
-        Some(Command::List(listing)) => list::run(&listing, environment),
-        Some(Command::Show { common, model, json }) => show::run(&common, &model, json, environment),
+        None => list::run(&arguments.list, environment).await,
+        Some(Command::List(listing)) => list::run(&listing, environment).await,
+        Some(Command::Show { common, model, json }) => show::run(&common, &model, json, environment).await,
         Some(Command::Diff(arguments)) => sheet::diff(&arguments, environment),
         Some(Command::Import(arguments)) => sheet::import(&arguments, environment),
         Some(Command::History { common, json }) => history::run(&common, json, environment).await,
@@ -95,6 +97,8 @@ struct Entry {
     /// True if the provider can be called.
     enabled: bool,
     plan: Option<Plan>,
+    /// The qualities that are billed otherwise than listed: what is billed, and for what is listed at how much.
+    bills: Vec<(String, Usd, Usd)>,
 }
 
 impl Entry {
@@ -112,24 +116,30 @@ impl Entry {
     }
 }
 
-/// Every model that is known and served: of the providers that are there as their operator has them, of the others as
-/// their record does.
-fn entries(blueprint: &Blueprint, day: Date) -> Vec<Entry> {
+/// Every model that is known and served: of the providers that are there as their operator has them and as `book` says
+/// that they have become, of the others as their record does.
+fn entries(blueprint: &Blueprint, book: Option<&PriceBook>, day: Date) -> Vec<Entry> {
     let registry = blueprint.routes.registry();
     let mut entries: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    let priced = |model: &Model| Model {
-        prices: model.prices_on(day, 0).map(std::borrow::Cow::into_owned),
+    let listed = |model: &Model| model.prices_on(day, 0).map(std::borrow::Cow::into_owned);
+    let priced = |model: &Model, prices: Option<Prices>| Model {
+        prices,
         price_changes: model.price_changes.iter().filter(|prices| prices.from > Some(day)).cloned().collect(),
         ..model.clone()
     };
     let is_served = |model: &Model| !matches!(model.status, Status::Gone { .. });
     for provider in registry.providers().filter(|provider| provider.record.shape.is_remote()) {
+        let said = |provider: &Provider, model: &Model| match book {
+            Some(book) => book.undiscounted(provider, model).map(|prices| Prices::clone(&prices)),
+            None => listed(model),
+        };
         let entry = |model: &Model, is_any| Entry {
             provider: provider.name.clone(),
-            model: priced(model),
+            model: priced(model, said(provider, model)),
             is_any,
             enabled: true,
             plan: provider.plan.clone(),
+            bills: book.map(|book| book.off_list(provider, model)).unwrap_or_default(),
         };
         let listed = provider.models().iter().filter(|model| is_served(model)).map(|model| entry(model, false));
         let any = provider.record.default_model.as_ref().filter(|_| provider.is_open());
@@ -143,10 +153,11 @@ fn entries(blueprint: &Blueprint, day: Date) -> Vec<Entry> {
         }
         let entry = |model: &Model, is_any| Entry {
             provider: record.name.clone(),
-            model: priced(model),
+            model: priced(model, listed(model)),
             is_any,
             enabled: false,
             plan: record.plan.clone(),
+            bills: Vec::new(),
         };
         let listed = record.models.iter().filter(|model| is_served(model)).map(|model| entry(model, false));
         let any = record.default_model.as_ref().filter(|_| record.open_models).map(|model| entry(model, true));

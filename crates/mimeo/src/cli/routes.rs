@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::{Common, Failure, Outcome, print, print_json, table::table};
 use crate::clock::Clock;
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 use crate::domain::{Call, Caller, Considered, ImageRequest, Quality, RequestId, Seconds, Size};
+use crate::prices::PriceBook;
 use crate::quality::{Opinions, candidate_name};
 use crate::route::choose::Sight;
 use crate::route::performance::Performance;
@@ -68,7 +69,7 @@ struct Show {
     #[arg(long)]
     quality_tier: Option<String>,
     /// Within how many milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     deadline_ms: Option<u64>,
     /// As JSON
     #[arg(long)]
@@ -83,54 +84,53 @@ pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outc
     }
 }
 
-/// What gateways have learned of candidates, as far as it is stored.
+/// What gateways have learned of candidates and of prices, as far as it is stored.
 #[derive(Default)]
 struct Learned {
     performance: Performance,
     opinions: Option<Opinions>,
+    book: Option<PriceBook>,
 }
 
 impl Learned {
     /// What there is; nothing, where nothing was made yet, and with a warning where it cannot be read.
-    async fn of(common: &Common, environment: &Environment) -> Result<Learned, Failure> {
-        let storage = common.config(None)?.storage;
-        if storage.url.is_none() && !storage.path.exists() {
-            return Ok(Learned::default());
-        }
-        Learned::stored(common, environment).await.or_else(|failure| match failure {
-            Failure::Failed(why) => {
-                eprintln!("warning: what was learned of candidates cannot be read: {why}");
-                Ok(Learned::default())
-            }
-            other => Err(other),
-        })
-    }
-
-    async fn stored(common: &Common, environment: &Environment) -> Result<Learned, Failure> {
+    async fn of(common: &Common, config: &Config, environment: &Environment) -> Result<Learned, Failure> {
+        let Some(book) = common.book(config, environment).await else { return Ok(Learned::default()) };
         let store = Arc::new(common.store(environment)?);
         let performance = Performance::default();
         performance.begin(&store, &Clock::System).await?;
-        let opinions = Opinions::new(store, Clock::System, common.config(None)?.quality.half_life());
+        let opinions = Opinions::new(store, Clock::System, config.quality.half_life());
         opinions.refresh().await?;
-        Ok(Learned { performance, opinions: Some(opinions) })
+        Ok(Learned { performance, opinions: Some(opinions), book: Some(book) })
     }
 
-    /// A candidate as a gateway sees it that is not busy.
-    fn look(&self, plan: &Plan, candidate: &Candidate) -> Sight {
-        let Maker::Provider(_, model) = &candidate.maker else { return Sight::of_template() };
-        let price = model.expected(&candidate.request, 1, 0);
-        let typical = model.typical_latency(candidate.request.quality.as_deref());
+    /// A candidate as a gateway sees it that is not busy, on the day of `moment`.
+    fn look(&self, plan: &Plan, candidate: &Candidate, moment: Moment) -> Sight {
+        let Maker::Provider(provider, model) = &candidate.maker else { return Sight::of_template() };
+        let request = &candidate.request;
+        let (bound, price) = match &self.book {
+            Some(book) => {
+                (book.expected(provider, model, request, 1, 0), book.estimate(provider, model, request, 1).usd)
+            }
+            None => {
+                let day = jiff::Timestamp::from_millisecond(moment.now).unwrap_or_default();
+                let day = day.to_zoned(jiff::tz::TimeZone::UTC).date();
+                let listed = model.expected_with(model.prices_on(day, 0).as_deref(), request, 1, 0);
+                (listed, listed)
+            }
+        };
+        let typical = model.typical_latency(request.quality.as_deref());
         let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
-        let name = candidate_name(&candidate.name, candidate.request.quality.as_deref());
+        let name = candidate_name(&candidate.name, request.quality.as_deref());
         let known = self.performance.of(&name, typical, cold_start);
-        let prior: Quality = candidate.prior(price, 1);
+        let prior = candidate.prior(bound, 1);
         let opinion = self.opinions.as_ref().map(|opinions| {
             let opinion = opinions.opinion(&name, plan.sense.category.as_deref(), prior.mean);
             Quality { mean: opinion.mean, sd: opinion.sd, evidence: opinion.evidence }
         });
         let quality = opinion.unwrap_or(prior);
         Sight {
-            bound: price,
+            bound,
             price,
             time: known.time,
             errors: known.errors,
@@ -147,15 +147,15 @@ impl Learned {
 type Line<'a> = (&'a str, &'a str, Result<Vec<Considered>, String>, Option<String>);
 
 async fn list(options: &List, environment: &Environment) -> Outcome {
-    let learned = Learned::of(&options.common, environment).await?;
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
+    let learned = Learned::of(&options.common, &blueprint.config, environment).await?;
     let routes = &blueprint.routes;
     let (configured, built_in) = routes.names();
     let names =
         configured.iter().map(|name| (*name, "configured")).chain(built_in.iter().map(|name| (*name, "built in")));
     let lines: Vec<Line<'_>> = names
         .map(|(name, kind)| match plan(routes, &call(name)) {
-            Ok(plan) => (name, kind, Ok(rank(&plan, Moment::default(), &learned)), plan.objective()),
+            Ok(plan) => (name, kind, Ok(rank(&plan, now(None), &learned)), plan.objective()),
             Err(error) => (name, kind, Err(error.to_string()), None),
         })
         .collect();
@@ -187,8 +187,8 @@ async fn list(options: &List, environment: &Environment) -> Outcome {
 }
 
 async fn show(options: &Show, environment: &Environment) -> Outcome {
-    let learned = Learned::of(&options.common, environment).await?;
     let blueprint = options.common.blueprint(options.common.config(None)?, environment)?;
+    let learned = Learned::of(&options.common, &blueprint.config, environment).await?;
     let mut call = call(&options.name);
     if let Some(prompt) = &options.prompt {
         call.request.prompt.clone_from(prompt);
@@ -198,8 +198,7 @@ async fn show(options: &Show, environment: &Environment) -> Outcome {
     call.quality_tier.clone_from(&options.quality_tier);
     let deadline = options.deadline_ms.map(Duration::from_millis);
     let plan = plan(&blueprint.routes, &call).map_err(|error| Failure::Failed(error.to_string()))?;
-    let moment = Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() };
-    let considered: Vec<Considered> = rank(&plan, moment, &learned).into_iter().chain(plan.unfit()).collect();
+    let considered: Vec<Considered> = rank(&plan, now(deadline), &learned).into_iter().chain(plan.unfit()).collect();
     if options.json {
         return print_json(&json!({
             "route": plan.route, "objective": plan.objective(), "warnings": plan.warnings, "candidates": considered,
@@ -212,7 +211,7 @@ async fn show(options: &Show, environment: &Environment) -> Outcome {
     }
     text.push('\n');
     let rows = considered.iter().map(|one| {
-        let price = one.expected.known().map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
+        let price = one.bound.known().map_or_else(|| "unknown".to_owned(), |usd| format!("${usd}"));
         let seconds = |of: fn(Seconds) -> f64| one.seconds.map_or_else(String::new, |time| in_seconds(of(time)));
         let points = one.quality.map_or_else(String::new, |quality| format!("{:.0}", quality.mean));
         let is_left_out = one.rank.is_none();
@@ -254,7 +253,12 @@ fn plan(routes: &Routes, call: &Call) -> crate::error::Result<Plan> {
     routes.plan(call, Sense { purpose: call.purpose.clone(), category: call.category.clone(), reading: None })
 }
 
+/// This moment, for a request that is no probe.
+fn now(deadline: Option<Duration>) -> Moment {
+    Moment { deadline, now: Clock::System.now(), dice: 1.0, ..Moment::default() }
+}
+
 /// The candidates as a gateway sees them now.
 fn rank(plan: &Plan, moment: Moment, learned: &Learned) -> Vec<Considered> {
-    plan.rank(moment, |candidate| learned.look(plan, candidate)).1
+    plan.rank(moment, |candidate| learned.look(plan, candidate, moment)).1
 }

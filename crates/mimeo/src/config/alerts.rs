@@ -16,7 +16,7 @@ pub struct Alerts {
     /// Signs what is sent: `x-mimeo-signature` is `sha256=` and the HMAC-SHA256 of the body under this secret, in
     /// hexadecimal digits. `{ env = "NAME" }` or `{ file = "PATH" }`.
     pub secret: Option<SecretRef>,
-    /// The same about the same is told once in so many seconds, at least 1.
+    /// The same about the same is told once in so many seconds, at least 1; of prices that change, each change is told.
     pub repeat_s: u32,
 }
 

@@ -99,13 +99,27 @@ impl PriceSources {
         if !(2..=1_000_000).contains(&self.suspect_factor) {
             faults.push(format!("suspect_factor = {} is not between 2 and 1000000", self.suspect_factor));
         }
-        for feed in &self.feeds {
+        let names: Vec<String> = self.feeds.iter().map(Feed::name).collect();
+        for (index, feed) in self.feeds.iter().enumerate() {
+            let name = feed.name();
+            if names.iter().take(index).any(|other| *other == name) {
+                faults.push(format!(
+                    "feeds: two are called {name}, since what is behind `?` is shown nowhere, and what they say could not be \
+                     told apart"
+                ));
+            }
+            if !feed.map.is_empty() && matches!(feed.format, FeedFormat::Litellm | FeedFormat::Openrouter) {
+                faults.push(format!(
+                    "feeds: {name} is read as {} without a map; leave map out, or say format = \"json\"",
+                    feed.format.name()
+                ));
+            }
             match (&feed.url, &feed.file) {
                 (Some(_), None) | (None, Some(_)) => {}
                 _ => faults.push("feeds: each has either a url or a file".to_owned()),
             }
             if feed.every_s == 0 {
-                faults.push(format!("feeds: every_s of {} must be at least 1", feed.name()));
+                faults.push(format!("feeds: every_s of {name} must be at least 1"));
             }
         }
         faults

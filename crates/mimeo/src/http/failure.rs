@@ -78,8 +78,9 @@ fn headers(error: &Error, headers: &mut HeaderMap) {
 /// many. Never the request itself.
 pub fn log(error: &Error, id: RequestId, path: &str) {
     let (status, code) = (error.kind.status(), code(error));
-    // Not to find a picture in the cache is what `only-if-cached` asked to be told.
-    if status >= 500 && !matches!(error.kind, Kind::NotCached | Kind::Unavailable) {
+    // Not to find a picture in the cache is what `only-if-cached` asked to be told, and who is ruled out by a route's
+    // demands is what these are for.
+    if status >= 500 && !matches!(error.kind, Kind::NotCached | Kind::Unavailable | Kind::RuledOut) {
         tracing::warn!(%id, path, status, code, %error, "request failed");
     } else {
         tracing::debug!(%id, path, status, code, "request refused");

@@ -459,7 +459,7 @@ fn is_final(error: &Error) -> bool {
         Kind::Upstream => error.may_have_billed,
         // Nothing was sent, and somebody can do something about it.
         Kind::Unauthenticated | Kind::Forbidden | Kind::NotFound | Kind::NotCached | Kind::KeyReused => false,
-        Kind::OverBudget | Kind::Throttled | Kind::Stalled | Kind::Unavailable => false,
+        Kind::OverBudget | Kind::Throttled | Kind::Stalled | Kind::Unavailable | Kind::RuledOut => false,
         // The picture is still being made: the repetition waits for it.
         Kind::DeadlinePassed => false,
         // Says nothing about the request. What was paid for nevertheless, the pipeline knows.

@@ -40,7 +40,7 @@ impl Pipeline {
 
     /// Learns how long a call took, or that it failed; and what others are to learn of it, if anything.
     pub(super) fn learn(&self, order: &Order, account: Account<'_>, attempt: &Attempt) -> Option<Timing> {
-        let Account { candidate, provider, model, .. } = account;
+        let Account { candidate, model, .. } = account;
         let is_made = match &attempt.result {
             Ok(_) => true,
             // It takes at least as long, and goes on.
@@ -55,12 +55,12 @@ impl Pipeline {
         let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return Some(timing) };
         let known = self.performance.of(&name, model.typical_latency(None), Duration::ZERO);
         if let Some(time) = known.time.filter(|time| time.evidence >= ENOUGH && time.p95 > slow) {
+            let (p95, route) = (time.p95, &order.plan.route);
             let message = format!(
-                "one in twenty of its calls takes more than {:.1} s, and routes.{} calls {slow:.0} s slow",
-                time.p95, order.plan.route
+                "{name}: one in twenty of its calls takes more than {p95:.1} s, and routes.{route} calls {slow:.0} s slow. A \
+                 deadline_ms asks others instead."
             );
-            let subject = format!("{name} of {}", provider.name);
-            self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject, message, at: self.clock.now() });
+            self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject: name, message, at: self.clock.now() });
         }
         Some(timing)
     }
@@ -108,7 +108,7 @@ fn nobody(route: &str, considered: &[Considered]) -> Error {
     let reasons: Vec<String> = considered.iter().filter_map(why).collect();
     let code = considered.iter().find_map(|one| one.reason.as_ref()).map(|reason| reason.code.clone());
     let mut error = Error::new(
-        Kind::Unavailable,
+        Kind::RuledOut,
         format!("No candidate of {route} may be asked now, and nothing was sent. {}.", reasons.join("; ")),
     )
     .param("model");

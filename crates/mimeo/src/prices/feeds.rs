@@ -11,10 +11,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::change::{Change, words};
+use super::precedence::{is_stated, start_of};
 use super::revise::{Revision, revise};
 use super::{PriceBook, day_of};
 use crate::alerts::{Alert, AlertKind};
-use crate::clock::Millis;
 use crate::config;
 use crate::domain::Digest;
 use crate::net::Clients;
@@ -56,11 +56,13 @@ pub struct Polled {
     pub rows: usize,
     /// How many of them are of models that are here.
     pub matched: usize,
+    /// How many of its rows say nothing that can be used; `mimeo prices diff` says why.
+    pub left_out: usize,
     /// What costs something else from now on, in words.
     pub changed: Vec<String>,
     /// What was not believed, in words.
     pub doubted: Vec<String>,
-    /// Why it could not be read.
+    /// Why it does not help.
     pub failed: Option<String>,
 }
 
@@ -187,22 +189,31 @@ impl PriceBook {
                 return Ok(polled);
             }
             Err(why) => {
-                let message =
-                    format!("The price feed {} does not help: {why}. The prices stay as they are.", feed.name);
-                self.tell(AlertKind::FeedFailed, feed.name.clone(), message).await?;
-                polled.failed = Some(why);
+                self.fail(feed, &mut polled, why).await?;
                 return Ok(polled);
             }
         };
-        polled.rows = rows;
+        (polled.rows, polled.left_out) = (rows, quotes.left_out.len());
         for quoted in &quotes.quoted {
-            for (provider, model) in meant(registry, quoted) {
+            for (provider, model) in meant(registry, quoted, today) {
                 polled.matched += 1;
                 self.consider(feed, (provider, model), &quoted.said, &mut polled).await?;
             }
         }
+        if polled.matched == 0 {
+            let why = "none of its prices is of a model that is here and whose price you have not stated yourself";
+            self.fail(feed, &mut polled, why.to_owned()).await?;
+        }
         feed.remember(seen);
         Ok(polled)
+    }
+
+    /// Tells that a list does not help, and why.
+    async fn fail(&self, feed: &PriceFeed, polled: &mut Polled, why: String) -> Result<(), StoreError> {
+        let message = format!("The price feed {} does not help: {why}. The prices stay as they are.", feed.name);
+        self.tell(AlertKind::FeedFailed, feed.name.clone(), message).await?;
+        polled.failed = Some(why);
+        Ok(())
     }
 
     /// Takes in what is said of a model, if that is something else than what holds.
@@ -257,7 +268,7 @@ impl PriceBook {
             Some(day) => format!("from {day} on"),
             None => "from now on".to_owned(),
         };
-        let message = format!("{told} {when}, says {}. It is set aside and chosen by {when}.", feed.name);
+        let message = format!("{told} {when}, says {}. Calls are set aside and chosen by it.", feed.name);
         polled.changed.push(told);
         self.tell(AlertKind::PriceChanged, name, message).await
     }
@@ -269,18 +280,16 @@ impl PriceBook {
 }
 
 /// The models that are here and that a list means. What the operator has said of an account is not for a list to change.
-fn meant<'a>(registry: &'a Registry, quoted: &'a Quoted) -> impl Iterator<Item = (&'a Provider, &'a Model)> {
+fn meant<'a>(
+    registry: &'a Registry,
+    quoted: &'a Quoted,
+    today: Date,
+) -> impl Iterator<Item = (&'a Provider, &'a Model)> {
     let providers = registry.providers().filter(|provider| provider.record.name == quoted.provider);
-    providers.flat_map(|provider| {
-        let is_it = |model: &&Arc<Model>| {
-            let is_configured = model.prices.as_ref().is_some_and(|prices| prices.certainty == Certainty::Configured);
-            model.id == quoted.model && !is_configured && !matches!(model.status, Status::Gone { .. })
+    providers.flat_map(move |provider| {
+        let is_it = move |model: &&Arc<Model>| {
+            model.id == quoted.model && !is_stated(model, today) && !matches!(model.status, Status::Gone { .. })
         };
         provider.models().iter().filter(is_it).map(|model| (provider.as_ref(), model.as_ref()))
     })
-}
-
-/// When a day begins, in UTC.
-fn start_of(day: Date) -> Option<Millis> {
-    Some(day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
 }

@@ -14,6 +14,7 @@ mod change;
 mod drift;
 mod evidence;
 mod feeds;
+mod precedence;
 mod retiring;
 mod revise;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::alerts::{Alert, AlertKind, Alerts};
 use crate::clock::{Clock, Millis};
 use crate::config;
-use crate::domain::{Generated, ImageRequest, Price};
+use crate::domain::{Generated, ImageRequest, Price, Usd};
 use crate::pricing::{Certainty, Prices};
 use crate::providers::{Model, Provider, Registry};
 use crate::store::{self, PriceChange, Store, StoreError};
@@ -40,6 +41,7 @@ use change::{BILLS, Change, fingerprint};
 use drift::{Bill, Ratio, Streak, Verdict};
 use evidence::Evidence;
 pub use feeds::{Polled, PriceFeed};
+use precedence::is_older;
 
 /// Days whose calls are learned from at the start.
 const LOOK_BACK_DAYS: i64 = 30;
@@ -120,9 +122,10 @@ struct Quality {
 }
 
 impl Known {
-    /// What feeds say that holds at `now`.
-    fn fed(&self, now: Millis) -> Option<&Arc<Prices>> {
-        self.feeds.iter().rev().find(|(effective, _)| *effective <= now).map(|(_, prices)| prices)
+    /// What feeds say of `model` that holds at `now` in place of what is listed.
+    fn fed(&self, model: &Model, now: Millis) -> Option<&Arc<Prices>> {
+        let (since, prices) = self.feeds.iter().rev().find(|(effective, _)| *effective <= now)?;
+        (!is_older(*since, model, day_of(now))).then_some(prices)
     }
 
     /// Pictures that were paid for in the month `month`.
@@ -443,7 +446,7 @@ impl PriceBook {
             let learned = self.learned();
             let known = learned.of(&provider.name, &model.id);
             let pictures = known.map_or(0, |known| known.paid_in(month));
-            if let Some(prices) = known.and_then(|known| known.fed(now)) {
+            if let Some(prices) = known.and_then(|known| known.fed(model, now)) {
                 return Some(match prices.after(pictures) {
                     Cow::Borrowed(_) => Now::Fed(Arc::clone(prices)),
                     Cow::Owned(reached) => Now::Listed(Cow::Owned(reached)),
@@ -455,10 +458,23 @@ impl PriceBook {
     }
 
     /// As [`PriceBook::prices`], before any discount by volume: what a list of prices can speak of.
-    fn undiscounted(&self, provider: &Provider, model: &Model) -> Option<Arc<Prices>> {
+    pub fn undiscounted(&self, provider: &Provider, model: &Model) -> Option<Arc<Prices>> {
         let now = self.0.clock.now();
-        let fed = self.learned().of(&provider.name, &model.id).and_then(|known| known.fed(now).cloned());
+        let fed = self.learned().of(&provider.name, &model.id).and_then(|known| known.fed(model, now).cloned());
         fed.or_else(|| model.prices_on(day_of(now), 0).map(|prices| Arc::new(prices.into_owned())))
+    }
+
+    /// Where bills have taught another price of `model` than the one that is listed now: for each such quality (empty is
+    /// the model's default) what a call was billed, and what is listed for it.
+    pub fn off_list(&self, provider: &Provider, model: &Model) -> Vec<(String, Usd, Usd)> {
+        let Some(of) = self.now(provider, model).map(|now| fingerprint(&now)) else { return Vec::new() };
+        let learned = self.learned();
+        let qualities = learned.of(&provider.name, &model.id).into_iter().flat_map(|known| &known.qualities);
+        let corrected = qualities.filter_map(|(quality, known)| {
+            let (ratio, _) = known.correction.as_ref().filter(|(_, fingerprint)| *fingerprint == of)?;
+            Some((quality.clone(), ratio.billed, ratio.expected))
+        });
+        corrected.collect()
     }
 
     /// Takes the change at `seq` of the history into `learned`.

@@ -101,7 +101,8 @@ fn rows(known: &[ImageRate], said: &[ImageRate], put: &mut impl FnMut(Usd, Usd) 
     let mut is_about_it = false;
     let merged = known.iter().map(|row| {
         let same = |other: &&ImageRate| ImageRate { usd: row.usd, ..ImageRate::clone(other) } == *row;
-        match said.iter().find(same) {
+        // What is said twice costs the dearer.
+        match said.iter().filter(same).max_by_key(|other| other.usd) {
             Some(other) => {
                 is_about_it = true;
                 ImageRate { usd: put(row.usd, other.usd), ..row.clone() }
@@ -134,6 +135,9 @@ mod tests {
         let said = prices("{ image = [{ usd = '0.05', quality = 'high' }, { usd = '9', quality = 'ultra' }] }");
         let expected = prices("{ image = [{ usd = '0.01', quality = 'low' }, { usd = '0.05', quality = 'high' }] }");
         assert_eq!(rates(revise(Some(&known), &said, 10)), expected.rates);
+        let twice = prices("{ image = [{ usd = '0.02', quality = 'low' }, { usd = '0.03', quality = 'low' }] }");
+        let dearer = prices("{ image = [{ usd = '0.03', quality = 'low' }, { usd = '0.04', quality = 'high' }] }");
+        assert_eq!(rates(revise(Some(&known), &twice, 10)), dearer.rates);
         let tokens = |output: &str, table: &str| {
             prices(&format!(
                 "{{ tokens = {{ text_input = '0.000005', image_input = '0.000008', image_output = '{output}', \

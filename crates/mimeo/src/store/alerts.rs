@@ -15,6 +15,8 @@ pub struct NewAlert {
     pub subject: String,
     /// What to know and what to do.
     pub message: String,
+    /// True if another message about the same is another alert.
+    pub is_event: bool,
     /// True if there is somebody to send it to.
     pub is_to_be_sent: bool,
 }
@@ -43,17 +45,20 @@ pub struct AlertRow {
 const COLUMNS: &str = "seq, at_ms, kind, subject, message, tries, next_ms, told_ms";
 
 impl Store {
-    /// Writes an alert down, unless there was one of the same kind and subject after `since` (`None`: ever). True if it
-    /// was written.
+    /// Writes an alert down, unless there was one of the same kind and subject, and of events the same message, after
+    /// `since` (`None`: ever). True if it was written.
     pub async fn alert(&self, alert: NewAlert, since: Option<Millis>) -> Result<bool, StoreError> {
         self.engine
             .write(move |sql| {
-                let NewAlert { at_ms, kind, subject, message, is_to_be_sent } = &alert;
+                let NewAlert { at_ms, kind, subject, message, is_event, is_to_be_sent } = &alert;
                 sql.lock(lock_name("alert", format!("{kind} {subject}").as_bytes()))?;
-                let earlier = sql.first(
-                    "SELECT 1 FROM alerts WHERE kind = ?1 AND subject = ?2 AND at_ms > ?3 LIMIT 1",
-                    &values![*kind, subject, since.unwrap_or(Millis::MIN)],
-                )?;
+                let since = since.unwrap_or(Millis::MIN);
+                let about = "SELECT 1 FROM alerts WHERE kind = ?1 AND subject = ?2 AND at_ms > ?3";
+                let earlier = if *is_event {
+                    sql.first(&format!("{about} AND message = ?4 LIMIT 1"), &values![*kind, subject, since, message])?
+                } else {
+                    sql.first(&format!("{about} LIMIT 1"), &values![*kind, subject, since])?
+                };
                 if earlier.is_some() {
                     return Ok(false);
                 }

@@ -65,20 +65,17 @@ impl Mapping {
                 }
             }
         }
+        if mapping.model.is_empty() || mapping.price.is_empty() {
+            return Err("the mapping must say where the model and the price are: model=…, price=…".to_owned());
+        }
         Ok(mapping)
-    }
-
-    /// What is missing in it, if anything.
-    fn fault(&self) -> Option<Unreadable> {
-        (self.model.is_empty() || self.price.is_empty())
-            .then(|| Unreadable("the mapping must say where the model and the price are: model=…, price=…".to_owned()))
     }
 }
 
+/// How many columns a message names, and how many letters of each: what is no table may have all of its text in one line.
+const NAMED: (usize, usize) = (20, 40);
+
 pub(super) fn read_json(text: &str, mapping: &Mapping) -> Result<Sheet, Unreadable> {
-    if let Some(fault) = mapping.fault() {
-        return Err(fault);
-    }
     let rows = Node::of(text)
         .map_err(Unreadable)?
         .at(&mapping.rows)
@@ -99,8 +96,8 @@ pub(super) fn read_json(text: &str, mapping: &Mapping) -> Result<Sheet, Unreadab
 }
 
 pub(super) fn read_csv(text: &str, mapping: &Mapping) -> Result<Sheet, Unreadable> {
-    if let Some(fault) = mapping.fault() {
-        return Err(fault);
+    if text.trim().is_empty() {
+        return Err(Unreadable("it is empty".to_owned()));
     }
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| Unreadable(format!("it is no CSV: {error}")))?.clone();
@@ -109,8 +106,10 @@ pub(super) fn read_csv(text: &str, mapping: &Mapping) -> Result<Sheet, Unreadabl
     let optional = [&mapping.provider, &mapping.unit, &mapping.per, &mapping.quality, &mapping.size];
     for place in places.chain(optional.into_iter().flatten()).filter(|place| !place.starts_with('=')) {
         if column(place).is_none() {
-            let columns: Vec<&str> = header.iter().collect();
-            return Err(Unreadable(format!("there is no column {place}; there are {}", columns.join(", "))));
+            let (columns, letters) = NAMED;
+            let short = |column: &str| column.chars().take(letters).collect::<String>();
+            let named: Vec<String> = header.iter().take(columns).map(short).collect();
+            return Err(Unreadable(format!("there is no column {place}; there are {}", named.join(", "))));
         }
     }
     let mut gathered = Gathered::default();

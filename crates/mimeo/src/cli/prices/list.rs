@@ -23,9 +23,10 @@ pub(super) struct List {
     json: bool,
 }
 
-pub(super) fn run(listing: &List, environment: &Environment) -> Outcome {
+pub(super) async fn run(listing: &List, environment: &Environment) -> Outcome {
     let blueprint = listing.common.blueprint(listing.common.config(None)?, environment)?;
-    let mut all = entries(&blueprint, today());
+    let book = listing.common.book(&blueprint.config, environment).await;
+    let mut all = entries(&blueprint, book.as_ref(), today());
     if let Some(wanted) = &listing.provider {
         if !all.iter().any(|entry| entry.provider == *wanted) {
             let mut names: Vec<&str> = all.iter().map(|entry| entry.provider.as_str()).collect();
@@ -80,6 +81,11 @@ pub(super) fn run(listing: &List, environment: &Environment) -> Outcome {
     if later > 0 {
         eprintln!("{later} of them change on a day that has been announced: `mimeo prices show MODEL` tells which");
     }
+    let off = all.iter().filter(|entry| !entry.bills.is_empty()).count();
+    if off > 0 {
+        let are = if off == 1 { "is" } else { "are" };
+        eprintln!("{off} of them {are} billed at another price than listed: `mimeo prices show MODEL` tells which");
+    }
     Ok(())
 }
 
@@ -116,6 +122,9 @@ pub(super) fn value(entry: &Entry) -> Value {
         "batch_permille": prices.and_then(|prices| prices.batch_permille),
         "tiers": prices.map(|prices| &prices.tiers),
         "changes": entry.model.price_changes,
+        "bills": entry.bills.iter().map(|(quality, billed, listed)| json!({
+            "quality": Some(quality).filter(|quality| !quality.is_empty()), "billed_usd": billed, "listed_usd": listed,
+        })).collect::<Vec<_>>(),
         "plan": entry.plan,
     })
 }

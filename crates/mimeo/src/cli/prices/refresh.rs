@@ -40,17 +40,20 @@ pub(super) async fn run(common: &Common, json: bool, environment: &Environment) 
     }
     match all.iter().filter(|polled| polled.failed.is_some()).count() {
         0 => Ok(()),
-        1 => Err(Failure::Failed("a feed could not be read; no price of it was changed".to_owned())),
-        several => Err(Failure::Failed(format!("{several} feeds could not be read; no price of them was changed"))),
+        1 => Err(Failure::Failed("a feed does not help; no price of it was changed".to_owned())),
+        several => Err(Failure::Failed(format!("{several} feeds do not help; no price of them was changed"))),
     }
 }
 
 fn told(polled: &Polled) -> String {
-    let Polled { feed, unchanged: _, rows, matched, changed, doubted, failed } = polled;
+    let Polled { feed, unchanged: _, rows, matched, left_out, changed, doubted, failed } = polled;
     let mut text = match failed {
         Some(why) => format!("{feed}: {why}\n"),
         None => format!("{feed}: {rows} prices, {matched} of models that are here, {} changed\n", changed.len()),
     };
+    if *left_out > 0 {
+        text += &format!("  {left_out} left out: `mimeo prices diff` with a copy of it says why\n");
+    }
     for line in changed {
         text = text + "  " + line + "\n";
     }

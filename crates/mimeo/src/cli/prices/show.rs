@@ -15,9 +15,10 @@ use crate::providers::near;
 /// The sizes that examples are worked for where a model has no list of its own.
 const EXAMPLES: [(u32, u32); 4] = [(512, 512), (1024, 1024), (1536, 1024), (2048, 2048)];
 
-pub(super) fn run(common: &Common, name: &str, as_json: bool, environment: &Environment) -> Outcome {
+pub(super) async fn run(common: &Common, name: &str, as_json: bool, environment: &Environment) -> Outcome {
     let blueprint = common.blueprint(common.config(None)?, environment)?;
-    let all = entries(&blueprint, today());
+    let book = common.book(&blueprint.config, environment).await;
+    let all = entries(&blueprint, book.as_ref(), today());
     let is_named = |entry: &&Entry| {
         let names = std::iter::once(&entry.model.id).chain(&entry.model.aliases);
         names.into_iter().any(|known| {
@@ -68,6 +69,10 @@ fn text(entry: &Entry) -> String {
                 line("batch", &part(permille));
             }
         }
+    }
+    for (quality, billed, listed) in &entry.bills {
+        let of = if quality.is_empty() { String::new() } else { format!("@{quality}: ") };
+        line("bills", &format!("{of}${billed} for what is listed at ${listed}, and so it is set aside"));
     }
     for change in &entry.model.price_changes {
         line("later", &change.from.map(|day| format!("from {day}:")).unwrap_or_default());
