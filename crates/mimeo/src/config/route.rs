@@ -108,7 +108,8 @@ pub struct Weights {
 pub struct Choice {
     /// `provider/model` or `provider/model@quality`.
     pub model: String,
-    /// `first`, `overflow` (only while those are busy or down) or `backup` (only after all others).
+    /// `first` (the default), `overflow` (only while those are busy or down) or `backup` (only after all others).
+    #[schemars(default)]
     pub role: Role,
     /// Where it is, such as `eu`.
     pub region: Option<String>,
@@ -116,8 +117,10 @@ pub struct Choice {
     /// default the catalogue's own judgement.
     pub rating: Option<u8>,
     /// Only for these categories, such as `["food"]`.
+    #[schemars(default)]
     pub only: Vec<String>,
     /// Never for these, such as `["glass"]`.
+    #[schemars(default)]
     pub except: Vec<String>,
     /// Only at these hours, in UTC: `"22:00-06:00"`.
     pub hours: Option<Hours>,

@@ -130,13 +130,19 @@ fn topic(fields: &mut Map<String, Value>) -> Result<Topic> {
     }
 }
 
+/// Text that an operator will see in a terminal: nothing in it may take that over.
 fn text(fields: &mut Map<String, Value>, name: &str, longest: usize) -> Result<Option<String>> {
+    // Only a note may have lines.
+    let is_odd = |c: char| c.is_control() && !(c == '\n' && name == "note");
     match fields.remove(name) {
         None => Ok(None),
-        Some(Value::String(text)) if text.chars().count() <= longest && !text.contains('\0') => {
+        Some(Value::String(text)) if text.chars().count() <= longest && !text.chars().any(is_odd) => {
             Ok(Some(text).filter(|text| !text.trim().is_empty()))
         }
-        Some(_) => Err(Error::bad(name, format!("Invalid '{name}': expected a text of at most {longest} characters."))),
+        Some(_) => Err(Error::bad(
+            name,
+            format!("Invalid '{name}': expected a text of at most {longest} characters, without control characters."),
+        )),
     }
 }
 
@@ -224,6 +230,9 @@ mod tests {
             (json!({ "image_id": id, "clicks": 3, "impressions": 2 }), "clicks"),
             (json!({ "image_id": id, "clicked": true, "impressions": 2, "clicks": 1 }), "clicks"),
             (json!({ "image_id": id, "rating": 4, "category": "x".repeat(65) }), "category"),
+            (json!({ "image_id": id, "rating": 4, "category": "a\nb" }), "category"),
+            (json!({ "image_id": id, "rating": 4, "category": "\u{1b}[31mred" }), "category"),
+            (json!({ "image_id": id, "rating": 4, "note": "\u{1b}[31mred" }), "note"),
             (json!({ "image_id": id, "rating": 4, "stars": 3 }), "stars"),
             (json!([]), ""),
             (json!("good"), ""),
