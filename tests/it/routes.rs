@@ -1,6 +1,6 @@
 //! Routes: the cheapest that is good enough, fast enough and not busy; and the models that are there without any.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -241,6 +241,11 @@ async fn a_shadow_is_made_and_nobody_gets_it() {
     let reply = world.generate(ask("real", "a kite")).await.expect(200);
     assert_eq!((reply.header("x-mimeo-model"), reply.header("x-mimeo-cost-usd")), ("standard", "0.01"));
     world.until(|stats| stats["requests_seen"].as_u64() == Some(2) && stats["in_flight"].as_u64() == Some(0)).await;
+    // Its provider is done a moment before its bill is written down.
+    let start = Instant::now();
+    while world.ledger().await["reserved_usd"] != "0" {
+        assert!(start.elapsed() < Duration::from_secs(30), "never settled: {}", world.ledger().await);
+    }
     // Neither a hit nor the shadow itself makes another.
     assert_eq!(world.generate(ask("real", "a kite")).await.expect(200).cache(), "hit");
     let ledger = world.ledger().await;

@@ -328,7 +328,7 @@ impl Routes {
         let is_draft = call.leg.is_some_and(|leg| leg.stage == Stage::Draft);
         let usual = built_in.map(|built_in| built_in.tier).or(is_draft.then_some(cascade::DRAFT_TIER));
         let tier = call.quality_tier.as_deref().or(usual);
-        let dealt = offer::dealt(route, call, offers.clone());
+        let dealt = offer::dealt(route, call, &offers);
         let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
         let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt);
         let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);

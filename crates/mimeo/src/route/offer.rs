@@ -106,7 +106,7 @@ impl Offer {
 pub(super) fn dealt<'a>(
     route: &str,
     call: &Call,
-    offers: impl IntoIterator<Item = &'a Offer> + Clone,
+    offers: &(impl IntoIterator<Item = &'a Offer> + Clone),
 ) -> Option<&'a Offer> {
     let shares = || offers.clone().into_iter().filter_map(|offer| Some((offer, u64::from(offer.choice.share?))));
     let all: u64 = shares().map(|(_, share)| share).sum();
