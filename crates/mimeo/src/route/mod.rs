@@ -16,6 +16,7 @@ pub mod rank;
 mod template;
 pub mod trim;
 mod virtuals;
+mod warnings;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +24,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::classify::{self, Reading};
-use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
 use crate::domain::{Call, ImageRequest, Operation, Stage, Target};
@@ -133,6 +133,8 @@ pub enum DropReason {
     Unfit(Misfit),
     /// The route keeps it from pictures of this category.
     Category(String),
+    /// The route asks it for these categories only, and the picture is of none of them as far as is known.
+    OtherThan(Vec<String>),
     /// The route deals this request to another one.
     Dealt,
 }
@@ -142,6 +144,7 @@ impl fmt::Display for DropReason {
         match self {
             DropReason::Unfit(misfit) => write!(f, "cannot make it: {}", misfit.message),
             DropReason::Category(category) => write!(f, "the route does not ask it for the category {category}"),
+            DropReason::OtherThan(only) => write!(f, "the route asks it for {} only", only.join(", ")),
             DropReason::Dealt => f.write_str("requests are divided, and this one went to another"),
         }
     }
@@ -164,6 +167,10 @@ impl Routes {
             for choice in &settings.candidates {
                 match registry.resolve(&choice.model) {
                     Ok(candidate) => candidates.push((candidate, Arc::new(choice.clone()))),
+                    Err(_) if configured.contains_key(&choice.model) || virtuals::is_one(&choice.model) => {
+                        let message = "is a route, and candidates are models: name those that are to make it";
+                        faults.push((name.clone(), format!("candidates: {} {message}", choice.model)));
+                    }
                     Err(unknown) => faults.push((name.clone(), format!("candidates: {unknown}"))),
                 }
             }
@@ -231,7 +238,8 @@ impl Routes {
             ));
         }
         let found = self.named(name).map_err(|message| {
-            Error::new(Kind::NotFound, format!("{message}.")).param("model").code("model_not_found")
+            let stop = if message.ends_with('?') { "" } else { "." };
+            Error::new(Kind::NotFound, message + stop).param("model").code("model_not_found")
         })?;
         match found {
             Named::Route(route) => {
@@ -297,12 +305,12 @@ impl Routes {
         let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
         for (candidate, choice) in choices {
             let name = name_of(candidate);
-            if choice.share.is_some() && dealt.is_some_and(|dealt| !Arc::ptr_eq(dealt, choice)) {
+            if choice.share.is_some() && !dealt.is_some_and(|dealt| Arc::ptr_eq(dealt, choice)) {
                 dropped.push((name, DropReason::Dealt));
                 continue;
             }
-            if let Some(category) = sense.category.as_deref().filter(|category| is_kept_from(choice, category)) {
-                dropped.push((name, DropReason::Category(category.to_owned())));
+            if let Some(reason) = kept_from(choice, sense.category.as_deref()) {
+                dropped.push((name, reason));
                 continue;
             }
             let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt) && pays_for_text(candidate, call);
@@ -383,26 +391,6 @@ impl Routes {
         let built_in = self.virtuals.keys().copied().chain((!self.routes.contains_key(AUTO)).then_some(AUTO));
         (self.routes.keys().map(String::as_str).collect(), built_in.collect())
     }
-
-    /// What the operator should know although it is not wrong: models about to retire.
-    pub fn warnings(&self, now: Millis) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for (route, name, model) in self.routes.iter().flat_map(|(route, settings)| {
-            settings.candidates.iter().map(move |(candidate, _)| (route, name_of(candidate), &candidate.model))
-        }) {
-            if let Some(old) = &model.renamed_from {
-                warnings.push(format!("routes.{route}: {old} is gone; {name} serves in its place. Name it instead"));
-            }
-            if let providers::Status::Retiring { until, successor } = &model.status {
-                let successor = successor.as_ref().map(|next| format!("; {next} takes its place")).unwrap_or_default();
-                let today = jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-                let days = today.to_zoned(jiff::tz::TimeZone::UTC).date().until(*until).map(|span| span.get_days());
-                let days = days.map(|days| format!(" (in {days} days)")).unwrap_or_default();
-                warnings.push(format!("routes.{route}: {name} retires on {until}{days}{successor}"));
-            }
-        }
-        warnings
-    }
 }
 
 /// What goes by a name.
@@ -419,16 +407,15 @@ impl Named<'_> {
     }
 }
 
-/// The candidate that this request is dealt to, if requests are divided. What is asked for decides, so that the same
-/// request always goes the same way.
+/// The candidate that this request is dealt to, if it is dealt to one of those with a share: what these leave of a hundred
+/// is for those without. What is asked for decides, so that the same request always goes the same way.
 fn dealt<'a>(
     route: &str,
     call: &Call,
     choices: &'a [(providers::Candidate, Arc<config::Choice>)],
 ) -> Option<&'a Arc<config::Choice>> {
     let shares = || choices.iter().filter_map(|(_, choice)| Some((choice, u64::from(choice.share?))));
-    let all: u64 = shares().map(|(_, share)| share).sum();
-    let mut left = fortune(route, call) % all.max(1);
+    let mut left = fortune(route, call) % 100;
     shares()
         .find(|(_, share)| {
             let is_it = left < *share;
@@ -453,10 +440,13 @@ pub fn fortune(route: &str, call: &Call) -> u64 {
     u64::from_le_bytes(number)
 }
 
-/// True if a route does not want this candidate for this category.
-fn is_kept_from(choice: &config::Choice, category: &str) -> bool {
-    let holds = |list: &[String]| list.iter().any(|listed| listed == category);
-    holds(&choice.except) || !choice.only.is_empty() && !holds(&choice.only)
+/// Why a route does not want this candidate for this category; `None` as a category is that nobody knows it.
+fn kept_from(choice: &config::Choice, category: Option<&str>) -> Option<DropReason> {
+    let among = |list: &[String]| category.filter(|category| list.iter().any(|listed| listed == category));
+    if let Some(category) = among(&choice.except) {
+        return Some(DropReason::Category(category.to_owned()));
+    }
+    (!choice.only.is_empty() && among(&choice.only).is_none()).then(|| DropReason::OtherThan(choice.only.clone()))
 }
 
 /// The quality that a caller asks a virtual model for: a word, or a tier.
@@ -522,11 +512,14 @@ fn identity(choice: &providers::Candidate) -> String {
 fn none_fits(dropped: &[(String, DropReason)]) -> Error {
     let first = dropped.iter().find_map(|(_, reason)| match reason {
         DropReason::Unfit(misfit) => Some(misfit),
-        DropReason::Category(_) | DropReason::Dealt => None,
+        DropReason::Category(_) | DropReason::OtherThan(_) | DropReason::Dealt => None,
     });
     let Some(first) = first else {
         let reasons: Vec<String> = dropped.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-        return Error::bad("model", format!("No candidate of this route is asked for this. {}.", reasons.join("; ")));
+        let is_unsaid = dropped.iter().any(|(_, reason)| matches!(reason, DropReason::OtherThan(_)));
+        let then = if is_unsaid { " Say in `category` what the picture shows, or ask another model." } else { "" };
+        let message = format!("No candidate of this route is asked for this. {}.{then}", reasons.join("; "));
+        return Error::bad("model", message);
     };
     let message = match dropped {
         [_] => first.message.clone(),
