@@ -80,6 +80,7 @@ async fn the_cheapest_that_is_good_enough() {
     let before = world.book().await.len();
     let reply = world.generate(ask("perfect", "a kite")).await.expect(503);
     assert_eq!(reply.code(), "below_floor", "{}", reply.body);
+    assert_eq!(reply.header("x-should-retry"), "false", "a second later the floor is the same");
     assert!(
         reply.message().contains("rated 85 of 100") && reply.message().contains("asks for 99"),
         "{}",
@@ -142,6 +143,44 @@ async fn requests_are_dealt_by_what_they_ask_for() {
     // The arm that a request is dealt to fails: not the other arm, but the one without a share.
     let reply = world.generate(ask("test", "a kite that fails [[fail=503*1]]")).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "premium", "{}", explain(&reply));
+}
+
+/// A share is of all requests, wherever it is listed and whatever the objective: who has none gets the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_share_gets_the_rest() {
+    let world = World::with(
+        "[routes.trial]\ncandidates = ['sandbox/standard', { model = 'sandbox/premium', share = 25 }]\n\
+         [routes.cheap]\nobjective = 'cost'\n\
+         candidates = ['sandbox/standard', { model = 'sandbox/premium', share = 25 }]\n",
+    )
+    .await;
+    for route in ["trial", "cheap"] {
+        let mut dealt = 0;
+        for index in 0..60 {
+            dealt += usize::from(model(&world, ask(route, &format!("kite {index}"))).await == "premium");
+        }
+        assert!((5..=27).contains(&dealt), "{route}: {dealt} of 60 for a quarter");
+    }
+}
+
+/// Who is there for certain categories only is not asked for anything else, nor where nobody knows what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_for_one_category_makes_no_other() {
+    let world = World::with(
+        "[routes.shop]\nobjective = 'cost'\ncandidates = [{ model = 'sandbox/draft', only = ['glass'] }, 'sandbox/standard']\n\
+         [routes.glass]\ncandidates = [{ model = 'sandbox/draft', only = ['glass'] }]\n",
+    )
+    .await;
+    let reply = world.generate(ask("shop", "xyzzy")).await.expect(200);
+    assert_eq!(reply.header("x-mimeo-model"), "standard", "{}", explain(&reply));
+    assert!(explain(&reply).contains("the route asks it for glass only"), "{}", explain(&reply));
+    let refused = world.generate(ask("glass", "xyzzy")).await.expect(400);
+    assert!(refused.message().contains("`category`"), "{}", refused.message());
+    for route in ["shop", "glass"] {
+        let mut glass = ask(route, "xyzzy");
+        glass["category"] = json!("glass");
+        assert_eq!(model(&world, glass).await, "draft", "{route}");
+    }
 }
 
 /// While the first are busy the overflow takes over, and the backup is for when nothing else is left.
@@ -231,6 +270,34 @@ async fn who_was_slow_to_one_is_slow_to_all() {
     }
 }
 
+/// Who is too slow for a route is named to the operator, with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_candidate_is_told_by_its_name() {
+    let world = World::with("[routes.brisk]\ncandidates = ['sandbox/draft']\nslow_s = 1\n").await;
+    let slow = (0..16).map(|index| world.generate(ask("brisk", &format!("kite {index} [[latency=1300]]"))));
+    for reply in futures_util::future::join_all(slow).await {
+        reply.expect(200);
+    }
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    let mut alerts = Value::Null;
+    for _ in 0..300 {
+        ticks.tick().await;
+        let (_, out, _) = world.run(&["alerts", "--json"]);
+        alerts = serde_json::from_str(&out).unwrap_or_default();
+        let is_slow = |alert: &&Value| alert["kind"] == "slow_candidate";
+        if let Some(alert) = alerts.as_array().and_then(|all| all.iter().find(is_slow)) {
+            assert_eq!(alert["subject"], "sandbox/draft");
+            let message = alert["message"].as_str().unwrap_or_default();
+            assert!(
+                message.starts_with("sandbox/draft: one in twenty") && message.contains("deadline_ms"),
+                "{message}"
+            );
+            return;
+        }
+    }
+    panic!("nobody is called slow: {alerts}");
+}
+
 /// A second picture for the operator to compare: the answer is the first one, and both are paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_is_made_and_nobody_gets_it() {
@@ -248,7 +315,16 @@ async fn a_shadow_is_made_and_nobody_gets_it() {
     }
     // Neither a hit nor the shadow itself makes another.
     assert_eq!(world.generate(ask("real", "a kite")).await.expect(200).cache(), "hit");
-    let ledger = world.ledger().await;
+    // Nobody waits for the shadow, so its bill may come after all answers.
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    let mut ledger = world.ledger().await;
+    for _ in 0..300 {
+        if ledger["reserved_usd"] == "0" {
+            break;
+        }
+        ticks.tick().await;
+        ledger = world.ledger().await;
+    }
     assert_eq!(ledger["spent_usd"], "0.012", "{ledger}");
 
     let (code, _, err) = world.run(&["check"]);
@@ -355,6 +431,23 @@ async fn faults_are_told() {
         // Who decides by itself may decide on this very route.
         ("[routes.hero]\ncandidates = ['sandbox/draft']\nshadow = { model = 'auto', percent = 5 }\n", "for ever"),
         ("[routes.a]\ncandidates = ['sandbox/draft']\nquality_floor = 120\n", "0 to 100"),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\nquality_floor = 999\n", "a whole number from 0 to 255"),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\ndeadline_ms = 0\n", "deadline_ms = 0"),
+        ("[routes.a]\ncandidates = ['sandbox/draft']\nslow_s = 0\n", "slow_s = 0"),
+        ("[routes.a]\ncandidates = ['b']\n[routes.b]\ncandidates = ['sandbox/draft']\n", "b is a route"),
+        ("[routes.a]\ncandidates = ['hero']\n", "hero is a route"),
+        ("[routes.a]\ncandidates = [{ model = 'sandbox/draft', share = 25 }]\n", "add up to 25"),
+        (
+            "[routes.a]\ncandidates = [{ model = 'sandbox/draft', only = ['glass'], except = ['glass'] }]\n",
+            "both `only` and `except`",
+        ),
+        ("[prices]\nfeeds = [{ file = 'p.csv', format = 'csv' }]\n", "model=…, price=…"),
+        ("[prices]\nfeeds = [{ file = 'p.json', format = 'litellm', map = { model = 'm' } }]\n", "map"),
+        (
+            "[prices]\nfeeds = [{ url = 'https://a.example/p?1', format = 'litellm' }, \
+             { url = 'https://a.example/p?2', format = 'litellm' }]\n",
+            "two are called https://a.example/p",
+        ),
     ] {
         let file = world.data().with_file_name("wrong.toml");
         std::fs::write(&file, format!("[providers.sandbox]\n{text}")).expect("written");
@@ -372,20 +465,46 @@ async fn steps_are_told() {
     assert!(explain(&reply).contains("1. sandbox/standard (25 steps)"), "{}", explain(&reply));
 }
 
+/// What cannot be served by anybody is no fault, as people may think otherwise of a model, or a model come: a warning.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_nobody_can_serve_are_warned_of() {
+    let world = World::with(
+        "[routes.dream]\ncandidates = ['sandbox/standard']\nquality_floor = 99\n\
+         [routes.glass]\ncandidates = ['sandbox/standard']\nfloors = { glass = 90 }\n\
+         [routes.near]\ncandidates = ['sandbox/standard']\nregions = ['eu']\nregions_only = true\n\
+         [routes.fine]\ncandidates = [{ model = 'sandbox/standard', region = 'eu', rating = 99, hours = '00:00-24:00' }]\n\
+         quality_floor = 99\nregions = ['eu']\nregions_only = true\n",
+    )
+    .await;
+    let (code, out, err) = world.run(&["check"]);
+    assert_eq!(code, 0, "{err}");
+    for told in ["routes.dream: no candidate", "routes.glass: no candidate", "routes.near: no candidate"] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+    assert!(!out.contains("routes.fine"), "{out}");
+}
+
 /// Whom a route would ask, and why not the others, without asking anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_are_listed_and_shown() {
-    let world = World::with(&format!("[routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\n")).await;
+    let world = World::with(&format!(
+        "[providers.twin]\nrecord = 'sandbox'\nbase_url = '{{sandbox}}/native/v1'\n\
+         [routes.even]\nobjective = 'cost'\ncandidates = ['sandbox/draft', 'twin/draft']\n\
+         [routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\n"
+    ))
+    .await;
     let (code, out, err) = world.run(&["routes", "--json"]);
     assert_eq!(code, 0, "{err}");
     let listed: Value = serde_json::from_str(&out).expect("JSON");
     let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
-    assert_eq!(names, ["sound", "draft", "hero", "premium", "standard", "thumbnail", "auto"]);
-    assert_eq!(listed[0]["candidates"], json!(["sandbox/standard", "sandbox/premium", "sandbox/draft"]));
+    assert_eq!(names, ["even", "sound", "draft", "hero", "premium", "standard", "thumbnail", "auto"]);
+    // A probe is a matter of one request, and not what a route asks.
+    assert_eq!(listed[0]["candidates"], json!(["sandbox/draft", "twin/draft"]));
+    assert_eq!(listed[1]["candidates"], json!(["sandbox/standard", "sandbox/premium", "sandbox/draft"]));
     let (code, out, _) = world.run(&["routes", "show", "sound"]);
     assert!(code == 0 && out.contains("cheapest, of at least 50 points") && out.contains("rated 35 of 100"), "{out}");
     let (code, _, err) = world.run(&["routes", "show", "sounds"]);
-    assert!(code == 1 && err.contains("did you mean sound?"), "{err}");
+    assert!(code == 1 && err.ends_with("did you mean sound?\n"), "{err}");
     assert!(world.book().await.is_empty());
 }
 

@@ -46,7 +46,7 @@ impl ConfigFault {
     /// A fault that the parser found.
     pub fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().map(|span| line_of_offset(text, span.start));
-        ConfigFault { file: file.to_owned(), line, message: error.message().replace('\n', "; ") }
+        ConfigFault { file: file.to_owned(), line, message: in_plain_words(&error.message().replace('\n', "; ")) }
     }
 
     /// A fault of the entry `[section.name]` (or `[section]`).
@@ -60,6 +60,24 @@ impl ConfigFault {
             },
         }
     }
+}
+
+/// What the parser says, without the words of the program for what was expected.
+fn in_plain_words(message: &str) -> String {
+    let up_to = |most: &str| format!("expected a whole number from 0 to {most}");
+    let words = [
+        ("expected u8", up_to(&u8::MAX.to_string())),
+        ("expected u16", up_to(&u16::MAX.to_string())),
+        ("expected u32", up_to(&u32::MAX.to_string())),
+        ("expected u64", up_to(&i64::MAX.to_string())),
+        ("expected a sequence", "expected a list, in [ ]".to_owned()),
+        (
+            "invalid type: unit variant, expected newtype variant",
+            "this word needs more than itself: write it as a table, { word = … }".to_owned(),
+        ),
+    ];
+    let found = words.into_iter().find(|(said, _)| message.ends_with(said));
+    found.map_or_else(|| message.to_owned(), |(said, plain)| message.replace(said, &plain))
 }
 
 fn line_of_offset(text: &str, offset: usize) -> usize {

@@ -116,17 +116,17 @@ pub struct Choice {
     /// How good its pictures are, in points from 0 to 100, as far as anybody can say beforehand; feedback moves it. By
     /// default the catalogue's own judgement.
     pub rating: Option<u8>,
-    /// Only for these categories, such as `["food"]`.
+    /// Only for these categories, such as `["food"]`; not for pictures of which nobody knows what they show.
     #[schemars(default)]
     pub only: Vec<String>,
     /// Never for these, such as `["glass"]`.
     #[schemars(default)]
     pub except: Vec<String>,
-    /// Only at these hours, in UTC: `"22:00-06:00"`.
+    /// Only at these hours, in UTC: `"22:00-06:00"`. `24:00` is the end of the day.
     pub hours: Option<Hours>,
-    /// How many in a hundred requests go to it. Those with a share divide all requests among themselves; which one a
-    /// request goes to is decided by what it asks for, so that the same one always goes the same way. Candidates
-    /// without a share stand in for all of them.
+    /// How many in a hundred requests go to it; the rest is for candidates without a share, which also stand in for those
+    /// with one. Which one a request goes to is decided by what it asks for, so that the same one always goes the same
+    /// way.
     pub share: Option<u8>,
     /// Sampling steps, if the caller names none.
     pub steps: Option<u32>,
@@ -192,6 +192,9 @@ impl Choice {
     }
 }
 
+/// Minutes of a day.
+const DAY: u16 = 24 * 60;
+
 /// Hours of a day, in UTC: from the first minute up to, not including, the last. May go over midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
@@ -222,11 +225,14 @@ impl std::str::FromStr for Hours {
         let minute = |text: &str| {
             let (hours, minutes) = text.trim().split_once(':')?;
             let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
-            (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+            (hours < 24 && minutes < 60 || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
         };
         let both = text.split_once('-').and_then(|(from, until)| Some((minute(from)?, minute(until)?)));
         match both {
-            Some((from, until)) if from != until => Ok(Hours { from, until }),
+            Some((from, until)) if from < DAY && from != until => Ok(Hours { from, until }),
+            Some((from, until)) if from == until => {
+                Err(format!("`{text}` ends when it begins; leave hours out for the whole day"))
+            }
             _ => Err(format!("`{text}` is no time of day such as \"22:00-06:00\", in UTC")),
         }
     }
@@ -290,6 +296,12 @@ impl Route {
                 fault(format!("{what} = {points}: quality is counted from 0 to 100"));
             }
         }
+        if self.deadline_ms == Some(0) {
+            fault("deadline_ms = 0 leaves no time at all; leave it out or raise it".into());
+        }
+        if self.slow_s == Some(0) {
+            fault("slow_s = 0 calls everybody slow; leave it out or raise it".into());
+        }
         if self.regions_only && self.regions.is_empty() {
             fault("regions_only without regions would ask nobody; name regions".into());
         }
@@ -306,23 +318,50 @@ impl Route {
             fault(format!("shadow.percent = {} is not between 1 and 100", shadow.percent));
         }
         self.cascade.iter().flat_map(Cascade::faults).for_each(&mut fault);
-        for choice in &self.candidates {
-            let name = &choice.model;
-            if choice.rating.is_some_and(|points| points > 100) {
-                fault(format!("candidates: {name}: rating is counted from 0 to 100"));
-            }
-            if choice.share.is_some_and(|share| !(1..=100).contains(&share)) {
-                fault(format!("candidates: {name}: share must be between 1 and 100"));
-            }
-            if choice.steps == Some(0) {
-                fault(format!("candidates: {name}: steps must be at least 1"));
-            }
-        }
-        let shares: u32 = self.candidates.iter().filter_map(|choice| choice.share).map(u32::from).sum();
-        if shares > 100 {
-            fault(format!("candidates: the shares add up to {shares}, and there are 100 in all"));
+        let drafters = self.cascade.iter().map(|cascade| ("cascade.draft", cascade.draft.as_slice()));
+        for (of, choices) in std::iter::once(("candidates", self.candidates.as_slice())).chain(drafters) {
+            choices
+                .iter()
+                .flat_map(Choice::faults)
+                .chain(shares_fault(choices))
+                .for_each(|why| fault(format!("{of}: {why}")));
         }
         faults
+    }
+}
+
+impl Choice {
+    /// What is wrong with it.
+    fn faults(&self) -> Vec<String> {
+        let Choice { model, rating, share, steps, only, except, .. } = self;
+        let mut faults = Vec::new();
+        if rating.is_some_and(|points| points > 100) {
+            faults.push(format!("{model}: rating is counted from 0 to 100"));
+        }
+        if share.is_some_and(|share| !(1..=100).contains(&share)) {
+            faults.push(format!("{model}: share must be between 1 and 100"));
+        }
+        if *steps == Some(0) {
+            faults.push(format!("{model}: steps must be at least 1"));
+        }
+        if let Some(both) = only.iter().find(|category| except.contains(category)) {
+            faults.push(format!("{model}: {both} is in both `only` and `except`; take it out of one"));
+        }
+        faults
+    }
+}
+
+/// What is wrong with how `choices` divide requests, if they do.
+fn shares_fault(choices: &[Choice]) -> Option<String> {
+    let shares: u32 = choices.iter().filter_map(|choice| choice.share).map(u32::from).sum();
+    let has_rest = choices.iter().any(|choice| choice.share.is_none());
+    match shares {
+        0 | 100 => None,
+        101.. => Some(format!("the shares add up to {shares}, and there are 100 in all")),
+        _ if !has_rest => Some(format!(
+            "the shares add up to {shares}; make that 100, or name a candidate without a share, which gets the rest"
+        )),
+        _ => None,
     }
 }
 
@@ -340,6 +379,9 @@ mod tests {
         assert_eq!(route.candidates[0], Choice::named("a/b@high"));
         let hours = route.candidates[1].hours.unwrap();
         assert!(hours.hold(23 * 60) && hours.hold(0) && !hours.hold(6 * 60) && !hours.hold(12 * 60));
+        let evening: Hours = "18:00-24:00".parse().unwrap();
+        assert!(evening.hold(18 * 60) && evening.hold(DAY - 1) && !evening.hold(0) && !evening.hold(12 * 60));
+        assert!("24:00-06:00".parse::<Hours>().is_err() && "6:00-6:00".parse::<Hours>().is_err());
         assert!(route.faults().is_empty(), "{:?}", route.faults());
         for wrong in [
             "candidates = [3]",
@@ -358,6 +400,10 @@ mod tests {
         assert!(faults("").contains("candidates is empty"));
         let shares = "candidates = [{ model = \"a\", share = 60 }, { model = \"b\", share = 60 }]";
         assert!(faults(shares).contains("120"));
+        assert!(faults("candidates = [{ model = \"a\", share = 60 }]").contains("add up to 60"));
+        assert_eq!(faults("candidates = [{ model = \"a\", share = 60 }, \"b\"]"), "");
+        let drafts = "candidates = [\"a\"]\ncascade = { draft = [{ model = \"b\", steps = 0 }] }";
+        assert!(faults(drafts).contains("cascade.draft: b: steps"));
         assert!(faults("candidates = [\"a\"]\nregions_only = true").contains("name regions"));
         assert!(faults("candidates = [\"a\"]\nquality_floor = 101").contains("0 to 100"));
         assert!(faults("candidates = [\"a\"]\nobjective = { weights = {} }").contains("cost"));

@@ -57,7 +57,10 @@ mod tests {
         ] {
             assert_eq!(is_older(noon(said), &announced, today.parse().unwrap()), expected, "{said} on {today}");
         }
-        let stated = model(&format!("[models.prices]\n{}", flat("configured", "0.04")));
+        let mut stated = model(&format!("[models.prices]\n{}", flat("verified", "0.04")));
+        if let Some(prices) = stated.prices.as_mut() {
+            prices.certainty = Certainty::Configured;
+        }
         assert!(is_older(noon("2027-02-01"), &stated, "2027-02-01".parse().unwrap()));
     }
 }

@@ -3,8 +3,8 @@
 //! 1. *Ruled out*: outside its hours, in a wrong region, dearer than the request may cost, known to be worse than the
 //!    floor.
 //! 2. *Too slow*: what is known to miss the deadline, while something else is not.
-//! 3. *Order*: by role (first, overflow, backup), then by region, then by what the route's objective makes of price,
-//!    time and quality.
+//! 3. *Order*: to whom the request is dealt, then by role (first, overflow, backup), then by region, then by what the
+//!    route's objective makes of price, time and quality.
 //! 4. *Probe*: now and then one that has not been asked for long goes first, so that what is known of it stays true.
 
 use std::ops::Deref;
@@ -133,12 +133,15 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
     let kept: Vec<(usize, &Seen<'_>)> = seen.iter().enumerate().filter(|(index, _)| left(index)).collect();
     let has_overflow = kept.iter().any(|(_, one)| one.choice.role == Role::Overflow);
     let all_are_busy = kept.iter().all(|(_, one)| one.choice.role != Role::First || one.is_busy);
+    // Others with a share are gone by now: the one that is left is whom the request is dealt to.
+    let is_dealt = kept.iter().any(|(_, one)| one.choice.share.is_some());
     let turn = |one: &Seen<'_>| match one.choice.role {
-        Role::First if has_overflow && one.is_busy => 2,
-        Role::First => 0,
-        Role::Overflow if all_are_busy => 1,
-        Role::Overflow => 3,
-        Role::Backup => 4,
+        _ if is_dealt && one.choice.share.is_some() => 0,
+        Role::First if has_overflow && one.is_busy => 3,
+        Role::First => 1,
+        Role::Overflow if all_are_busy => 2,
+        Role::Overflow => 4,
+        Role::Backup => 5,
     };
     let place = |one: &Seen<'_>| {
         let of = |region| terms.regions.iter().position(|wanted| wanted == region);

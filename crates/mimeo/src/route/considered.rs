@@ -78,7 +78,7 @@ impl DropReason {
     fn considered(&self, name: &str) -> Considered {
         let code = match self {
             DropReason::Unfit(misfit) => misfit.code,
-            DropReason::Category(_) => "category",
+            DropReason::Category(_) | DropReason::OtherThan(_) => "category",
             DropReason::Dealt => "dealt",
         };
         Considered {

@@ -17,13 +17,13 @@ pub mod rank;
 mod template;
 pub mod trim;
 mod virtuals;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::classify::{self, Reading};
-use crate::clock::Millis;
 use crate::config;
 use crate::domain::request::TemplateCall;
 use crate::domain::{CacheMode, Call, ImageRequest, Operation, Stage, Target};
@@ -137,6 +137,8 @@ pub enum DropReason {
     Unfit(Misfit),
     /// The route keeps it from pictures of this category.
     Category(String),
+    /// The route asks it for these categories only, and the picture is of none of them as far as is known.
+    OtherThan(Vec<String>),
     /// The route deals this request to another one.
     Dealt,
 }
@@ -146,6 +148,7 @@ impl fmt::Display for DropReason {
         match self {
             DropReason::Unfit(misfit) => write!(f, "cannot make it: {}", misfit.message),
             DropReason::Category(category) => write!(f, "the route does not ask it for the category {category}"),
+            DropReason::OtherThan(only) => write!(f, "the route asks it for {} only", only.join(", ")),
             DropReason::Dealt => f.write_str("requests are divided, and this one went to another"),
         }
     }
@@ -168,6 +171,10 @@ impl Routes {
             for choice in &settings.candidates {
                 match registry.resolve(&choice.model) {
                     Ok(candidate) => candidates.push(Offer::new(candidate, choice.clone())),
+                    Err(_) if configured.contains_key(&choice.model) || virtuals::is_one(&choice.model) => {
+                        let message = "is a route, and candidates are models: name those that are to make it";
+                        faults.push((name.clone(), format!("candidates: {} {message}", choice.model)));
+                    }
                     Err(unknown) => faults.push((name.clone(), format!("candidates: {unknown}"))),
                 }
             }
@@ -266,7 +273,8 @@ impl Routes {
             ));
         }
         let found = self.named(name).map_err(|message| {
-            Error::new(Kind::NotFound, format!("{message}.")).param("model").code("model_not_found")
+            let stop = if message.ends_with('?') { "" } else { "." };
+            Error::new(Kind::NotFound, message + stop).param("model").code("model_not_found")
         })?;
         match found {
             Named::Route(route) => {
@@ -333,10 +341,10 @@ impl Routes {
         let is_trimmed = call.trim_prompt.unwrap_or(settings.trim_prompt);
         let reading = sense.reading.as_ref().filter(|_| settings.dynamic_steps);
         for offer in offers {
-            let reason = if offer.choice.share.is_some() && dealt.is_some_and(|dealt| !std::ptr::eq(dealt, offer)) {
+            let reason = if offer.choice.share.is_some() && !dealt.is_some_and(|dealt| std::ptr::eq(dealt, offer)) {
                 DropReason::Dealt
-            } else if let Some(category) = sense.category.as_deref().filter(|category| offer.is_kept_from(category)) {
-                DropReason::Category(category.to_owned())
+            } else if let Some(reason) = offer.kept_from(sense.category.as_deref()) {
+                reason
             } else {
                 match offer.fit(call, tier, is_trimmed, reading) {
                     Ok(candidate) => {
@@ -410,26 +418,6 @@ impl Routes {
         let built_in = self.virtuals.keys().copied().chain((!self.routes.contains_key(AUTO)).then_some(AUTO));
         (self.routes.keys().map(String::as_str).collect(), built_in.collect())
     }
-
-    /// What the operator should know although it is not wrong: models about to retire.
-    pub fn warnings(&self, now: Millis) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for (route, name, model) in self.routes.iter().flat_map(|(route, settings)| {
-            settings.candidates.iter().map(move |offer| (route, &offer.name, &offer.candidate.model))
-        }) {
-            if let Some(old) = &model.renamed_from {
-                warnings.push(format!("routes.{route}: {old} is gone; {name} serves in its place. Name it instead"));
-            }
-            if let providers::Status::Retiring { until, successor } = &model.status {
-                let successor = successor.as_ref().map(|next| format!("; {next} takes its place")).unwrap_or_default();
-                let today = jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-                let days = today.to_zoned(jiff::tz::TimeZone::UTC).date().until(*until).map(|span| span.get_days());
-                let days = days.map(|days| format!(" (in {days} days)")).unwrap_or_default();
-                warnings.push(format!("routes.{route}: {name} retires on {until}{days}{successor}"));
-            }
-        }
-        warnings
-    }
 }
 
 /// What goes by a name.
@@ -470,11 +458,14 @@ fn asked_quality(call: &Call, tier: Option<&str>) -> Option<String> {
 fn none_fits(dropped: &[(String, DropReason)]) -> Error {
     let first = dropped.iter().find_map(|(_, reason)| match reason {
         DropReason::Unfit(misfit) => Some(misfit),
-        DropReason::Category(_) | DropReason::Dealt => None,
+        DropReason::Category(_) | DropReason::OtherThan(_) | DropReason::Dealt => None,
     });
     let Some(first) = first else {
         let reasons: Vec<String> = dropped.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-        return Error::bad("model", format!("No candidate of this route is asked for this. {}.", reasons.join("; ")));
+        let is_unsaid = dropped.iter().any(|(_, reason)| matches!(reason, DropReason::OtherThan(_)));
+        let then = if is_unsaid { " Say in `category` what the picture shows, or ask another model." } else { "" };
+        let message = format!("No candidate of this route is asked for this. {}.{then}", reasons.join("; "));
+        return Error::bad("model", message);
     };
     let message = match dropped {
         [_] => first.message.clone(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Candidate, Maker, fortune, trim};
+use super::{Candidate, DropReason, Maker, fortune, trim};
 use crate::classify::Reading;
 use crate::config;
 use crate::domain::{Call, Operation};
@@ -36,10 +36,14 @@ impl Offer {
         !self.choice.only.is_empty() || !self.choice.except.is_empty()
     }
 
-    /// True if its route does not want it for this category.
-    pub(super) fn is_kept_from(&self, category: &str) -> bool {
-        let holds = |list: &[String]| list.iter().any(|listed| listed == category);
-        holds(&self.choice.except) || !self.choice.only.is_empty() && !holds(&self.choice.only)
+    /// Why its route does not want it for this category; `None` as a category is that nobody knows it.
+    pub(super) fn kept_from(&self, category: Option<&str>) -> Option<DropReason> {
+        let config::Choice { except, only, .. } = self.choice.as_ref();
+        let among = |list: &[String]| category.filter(|category| list.iter().any(|listed| listed == category));
+        if let Some(category) = among(except) {
+            return Some(DropReason::Category(category.to_owned()));
+        }
+        (!only.is_empty() && among(only).is_none()).then(|| DropReason::OtherThan(only.clone()))
     }
 
     /// The candidate for `call`, with the request as it takes it. A quality or a number of steps that its route names
@@ -101,16 +105,15 @@ impl Offer {
     }
 }
 
-/// The one of `offers` that this request is dealt to, if requests to `route` are divided. What is asked for decides, so
-/// that the same request always goes the same way.
+/// The one of `offers` that this request is dealt to, if it is dealt to one of those with a share: what these leave of a
+/// hundred is for those without. What is asked for decides, so that the same request always goes the same way.
 pub(super) fn dealt<'a>(
     route: &str,
     call: &Call,
     offers: &(impl IntoIterator<Item = &'a Offer> + Clone),
 ) -> Option<&'a Offer> {
     let shares = || offers.clone().into_iter().filter_map(|offer| Some((offer, u64::from(offer.choice.share?))));
-    let all: u64 = shares().map(|(_, share)| share).sum();
-    let mut left = (all > 0).then(|| fortune(route, call) % all)?;
+    let mut left = fortune(route, call) % 100;
     shares()
         .find(|(_, share)| {
             let is_it = left < *share;

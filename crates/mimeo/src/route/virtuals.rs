@@ -52,6 +52,11 @@ pub(super) fn all() -> BTreeMap<&'static str, Virtual> {
     .into()
 }
 
+/// True if `name` is one of them.
+pub(super) fn is_one(name: &str) -> bool {
+    name == AUTO || all().contains_key(name)
+}
+
 /// Which of them serves a request for this purpose or tier.
 pub(super) fn serving(purpose: Option<&str>, tier: Option<&str>) -> &'static str {
     match (purpose, tier) {
