@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::money::{Saving, append_saving};
 use super::sql::{SqlError, Value, amount, values};
 use super::{Store, StoreError};
 use crate::clock::Millis;
@@ -117,14 +118,25 @@ impl Store {
             .await
     }
 
-    /// Notes that the final of a draft was made. False if that was known.
-    pub async fn finalized(&self, picture: ImageId, tenant: String) -> Result<bool, StoreError> {
+    /// Notes that the final of a draft was made, and in the same transaction that what was saved by not making it is taken
+    /// back. False, and nothing is written, if that was known.
+    pub async fn finalized(
+        &self,
+        picture: ImageId,
+        tenant: String,
+        taken_back: Option<Saving>,
+    ) -> Result<bool, StoreError> {
         self.engine
             .write(move |sql| {
                 let changed = sql.execute(
                     "UPDATE drafts SET finalized = 1 WHERE picture = ?1 AND tenant = ?2 AND finalized = 0",
                     &values![picture.to_bytes(), &tenant],
                 )?;
+                if changed == 1
+                    && let Some(taken_back) = &taken_back
+                {
+                    append_saving(sql, taken_back)?;
+                }
                 Ok(changed == 1)
             })
             .await
