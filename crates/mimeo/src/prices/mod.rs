@@ -291,11 +291,16 @@ impl PriceBook {
 
     /// Learns from a call that has ended.
     pub fn settled(&self, call: SettledCall<'_>) {
-        let SettledCall { provider, model, request, n, bound, billed, .. } = call;
+        self.learn_from(call);
+        // Last: its bill is held against the price that it was made at, and not against that of the next one.
+        let (month, _) = month_of(self.0.clock.now());
+        self.learned().of_mut(&call.provider.name, &call.model.id).pay(month, u64::from(call.n));
+    }
+
+    fn learn_from(&self, call: SettledCall<'_>) {
+        let SettledCall { provider, model, request, bound, billed, .. } = call;
         let now = self.0.clock.now();
-        let (month, _) = month_of(now);
         let quality = quality_of(request);
-        self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
         let (Price::Known(bound), Price::Known(billed)) = (bound, billed) else { return };
         let estimate = {
             let learned = self.learned();
