@@ -349,7 +349,7 @@ mod tests {
             sent.push(desk.letters.lock().unwrap().len());
         }
         assert_eq!(sent, [1, 1, 2, 2, 3, 3, 3]);
-        let letters = desk.letters.lock().unwrap();
+        let letters = desk.letters.lock().unwrap().clone();
         assert!(letters.iter().all(|letter| *letter == letters[0]), "the same letter, by its name: {letters:?}");
         let row = office.store.alerts(1).await.unwrap().remove(0);
         assert_eq!((row.tries, row.told_ms), (3, Some(NOON + 60_000)));
