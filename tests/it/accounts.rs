@@ -1,9 +1,11 @@
 //! Accounts: which keys may spend on which, and what their free and prepaid credits pay for.
 
 use futures_util::future::join_all;
+use mimeo::domain::{Answer, Call, Price};
 use mimeo::http::auth::new_key;
 use serde_json::{Value, json};
 
+use crate::cache::Inside;
 use crate::world::{Reply, World, reply};
 
 /// A request for one small picture, which is worth $0.01 by a model `standard`, $0.002 by `draft`.
@@ -86,10 +88,18 @@ async fn an_environment_that_no_account_names_is_told() {
 async fn what_is_free_goes_first() {
     let world = World::with(&format!(
         "{}[routes.hero]\ncandidates = ['sandbox/draft', 'small/standard']\n\
+         [routes.loyal]\ncandidates = ['small/standard', 'sandbox/draft']\n\
          [routes.paid]\ncandidates = ['small/standard']\ncredits = 'ignore'\n",
-        small("pictures = 2\nper = 'month'")
+        small("pictures = 3\nper = 'month'")
     ))
     .await;
+    // A route may leave it alone; what it pays for on the account is drawn all the same.
+    let ignored = world.generate(kite("paid", "five")).await.expect(200);
+    assert_eq!(made(&ignored), ("small", "0.01"));
+    assert!(!explain(&ignored).contains("goes first"), "{}", explain(&ignored));
+    // Whom credits buy nothing from, because it fails, money buys nothing from either.
+    let failed = world.generate(kite("loyal", "six [[fail=503*1]]")).await.expect(200);
+    assert_eq!(made(&failed), ("sandbox", "0.002"), "{}", explain(&failed));
     let first = world.generate(kite("hero", "one")).await.expect(200);
     assert_eq!(made(&first), ("small", "0"));
     assert!(explain(&first).contains("small/standard: goes first, with 2 pictures free left per month"));
@@ -100,12 +110,11 @@ async fn what_is_free_goes_first() {
     // Then the route's own order holds again, and the account costs what it costs.
     assert_eq!(made(&world.generate(kite("hero", "three")).await.expect(200)), ("sandbox", "0.002"));
     assert_eq!(made(&world.generate(kite("small/standard", "four")).await.expect(200)), ("small", "0.01"));
-    assert_eq!(made(&world.generate(kite("paid", "five")).await.expect(200)), ("small", "0.01"));
     // A copy of what cost nothing saves nothing.
     let hit = world.generate(kite("hero", "one")).await.expect(200);
     assert_eq!((hit.cache(), hit.header("x-mimeo-saved-usd")), ("hit", "0"));
     let ledger = world.ledger().await;
-    assert_eq!((&ledger["spent_usd"], &ledger["paid_pictures"]), (&json!("0.022"), &json!(3)), "{ledger}");
+    assert_eq!((&ledger["spent_usd"], &ledger["paid_pictures"]), (&json!("0.024"), &json!(4)), "{ledger}");
     let free = json!({ "layer": "free", "saved_usd": "0.02", "pictures": 2 });
     assert!(ledger["saved_by_layer"].as_array().expect("a list").contains(&free), "{ledger}");
     let (code, out, err) = world.run(&["credits", "--json"]);
@@ -114,7 +123,31 @@ async fn what_is_free_goes_first() {
     assert_eq!((&pots[0]["pot"], &pots[0]["pictures"]), (&json!("small/month/free/pictures"), &json!(0)));
     assert!(pots[0]["resets_at"].as_str().is_some_and(|at| at.contains("-01T00:00:00")), "{pots}");
     let (_, out, _) = world.run(&["credits"]);
-    assert!(out.contains("small") && out.contains("2 pictures") && out.contains("0 pictures"), "{out}");
+    assert!(out.contains("small") && out.contains("3 pictures") && out.contains("0 pictures"), "{out}");
+}
+
+/// What is not used is lost, what is used up comes back, and neither a minute too soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pot_is_full_again_when_its_period_begins() {
+    let inside = Inside::with(
+        "plan = { included = [{ pictures = 1, per = 'day' }] }\n\
+         [routes.free]\ncandidates = ['sandbox/standard']\ncredits = 'only'\n",
+    )
+    .await;
+    let ask = |prompt: &str| {
+        let call = Call { model: Some("free".into()), ..inside.call(prompt) };
+        Box::pin(inside.app.pipeline.run(call, None))
+    };
+    let spent = |answer: mimeo::error::Result<Answer>| answer.expect_err("nothing is left").code.unwrap_or_default();
+    assert_eq!(ask("one").await.expect("there is one").cost, Price::FREE);
+    assert_eq!(spent(ask("two").await), "credits_spent");
+    inside.later(12 * 3600 - 1);
+    assert_eq!(spent(ask("two").await), "credits_spent", "it is still the same day");
+    inside.later(1);
+    assert_eq!(ask("two").await.expect("it is midnight").cost, Price::FREE);
+    assert_eq!(spent(ask("three").await), "credits_spent");
+    // What the sandbox billed was covered: the ledger says that nothing was spent.
+    inside.close().await;
 }
 
 /// However many ask at once, no pot is overrun.
@@ -219,10 +252,17 @@ async fn filler_words_are_not_paid_for() {
     asked["trim_prompt"] = json!(false);
     let kept = world.generate(asked).await.expect(200);
     assert_eq!((kept.cache(), &kept.body["mimeo"]["prompt_sent"]), ("miss", &Value::Null));
+    // Nor in instructions for an edit: in "make me taller" no word is filler.
+    let image = base64_simd::STANDARD.encode_to_string(&first.pictures()[0]);
+    let mut edit = body("terse", "Please make me taller, thanks");
+    edit["image"] = json!(format!("data:image/png;base64,{image}"));
+    let edited = world.post("/v1/images/edits", edit).await.expect(200);
+    assert_eq!(edited.body["mimeo"]["prompt_sent"], Value::Null);
     let mut free = kite("sandbox/draft", wordy);
     free["trim_prompt"] = json!(true);
     assert_eq!(world.generate(free).await.expect(200).body["mimeo"]["prompt_sent"], Value::Null);
-    assert_eq!(world.book().await.len(), 3);
+    let book = world.book().await;
+    assert_eq!((book.len(), &book[2]["prompt"]), (4, &json!("Please make me taller, thanks")));
 }
 
 /// A discount by volume begins after so many pictures that were paid for.

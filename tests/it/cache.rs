@@ -78,6 +78,11 @@ impl Inside {
         let spent = self.app.pipeline.ledger(&LedgerQuery::default()).await.expect("a report").totals.spent_usd;
         let billed: Usd = self.sandbox.book().totals().billed_usd.to_string().parse().expect("an amount");
         assert_eq!(spent, billed, "the ledger equals the book");
+        self.close().await;
+    }
+
+    /// The end, where the ledger cannot know what the book knows.
+    pub async fn close(self) {
         self.app.close().await;
         self.sandbox.stop().await;
     }

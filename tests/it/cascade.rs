@@ -1,5 +1,6 @@
 //! A draft first, the final on approval or by itself: what is made, what is paid, and what is told of it.
 
+use futures_util::future::join_all;
 use mimeo::domain::{Caller, RequestId, Usd};
 use mimeo::error::Kind;
 use mimeo::http::auth::new_key;
@@ -98,6 +99,20 @@ async fn a_draft_is_made_final_once_also_after_a_restart() {
     assert_eq!(world.book().await.len(), 3);
 }
 
+/// However many approve it at once, and whatever was refused before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_makes_a_draft_final_once() {
+    let world = World::with(&hero("approval")).await;
+    let draft = world.generate(kite("a kite [[latency=300]]")).await.expect(200);
+    let poor = finalize(&world, &draft, json!({ "max_spend_usd": "0.039" })).await.expect(429);
+    assert_eq!((poor.code(), spared(&world).await.as_str()), ("max_spend_exceeded", "0.038"), "it was not made");
+    let finals = join_all((0..12).map(|_| finalize(&world, &draft, json!({})))).await;
+    let finals: Vec<Vec<Vec<u8>>> = finals.into_iter().map(|reply| reply.expect(200).pictures()).collect();
+    assert!(finals.iter().all(|pictures| *pictures == finals[0]));
+    assert_eq!(world.book().await.len(), 2, "one draft and one final");
+    assert_eq!(spared(&world).await, "0", "what was noted as saved is taken back, and no more");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_seed_carries_over_and_each_draft_has_its_own_final() {
     let world = World::with(&hero("approval")).await;
@@ -119,6 +134,33 @@ async fn the_seed_carries_over_and_each_draft_has_its_own_final() {
     let one = world.generate(fresh.clone()).await.expect(200);
     let other = world.generate(fresh).await.expect(200);
     assert_ne!(one.pictures(), other.pictures(), "with a seed of its own");
+    for draft in [one, other] {
+        assert_eq!(finalize(&world, &draft, json!({})).await.expect(200).cache(), "miss", "and so has its final");
+    }
+    // Where several pictures answer the same, each is drawn as the model likes: one seed for all would be one picture.
+    let mill = json!({ "model": "sandbox/draft", "prompt": "a mill", "size": "64x64" });
+    let many = world.generate(with(kite("a mill"), "cache", json!({ "variants": 3 }))).await.expect(200);
+    assert_eq!((many.header("x-mimeo-stage"), world.generate(mill).await.expect(200).cache()), ("draft", "hit"));
+}
+
+/// How good the picture is to be is said of the final; the draft is as cheap as its model can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quality_that_is_asked_for_is_the_finals() {
+    let world = World::with(
+        "[routes.hero]\ncandidates = ['openai/gpt-image-2']\n[routes.hero.cascade]\ndraft = ['openai/gpt-image-2']\n",
+    )
+    .await;
+    let large = |prompt: &str| with(kite(prompt), "size", json!("1024x1024"));
+    let asked = with(large("a kite"), "quality", json!("high"));
+    let draft = world.generate(asked).await.expect(200);
+    finalize(&world, &draft, json!({})).await.expect(200);
+    // What is said when it is approved goes before both ways to say it earlier.
+    let tiered = with(large("a boat"), "quality_tier", json!("premium"));
+    let draft = world.generate(tiered).await.expect(200);
+    finalize(&world, &draft, json!({ "quality": "medium" })).await.expect(200);
+    let book = world.book().await;
+    let qualities: Vec<&str> = book.iter().map(|line| line["quality"].as_str().expect("text")).collect();
+    assert_eq!(qualities, ["low", "high", "low", "medium"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -140,7 +141,9 @@ fn a_model_may_read_in_place_of_the_words_as_long_as_it_helps() {
             model(text)
         );
         std::fs::write(folder.0.join("mimeo.toml"), config).expect("written");
+        let begun = Instant::now();
         let reading = read(&folder, &["a mug on white"]);
+        assert!(begun.elapsed() < Duration::from_secs(12), "{text:?}: it took {:?}", begun.elapsed());
         assert_eq!(reading["source"], source, "{text:?}: {reading}");
         let category = if source == "endpoint" { "jewelry" } else { "product" };
         assert_eq!(reading["category"], category, "{text:?}: {reading}");

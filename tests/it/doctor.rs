@@ -1,5 +1,7 @@
 //! `mimeo doctor`: what it finds in a world that is well, and in worlds in which something is wrong.
 
+mod servers;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;

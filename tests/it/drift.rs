@@ -12,7 +12,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::world::{Folder, World};
+use crate::world::{Folder, World, binary, outcome};
 
 /// What signs the letters of these tests.
 const SECRET: &str = "a-secret-of-the-tests";
@@ -224,6 +224,65 @@ async fn what_cannot_be_believed_is_told_and_changes_nothing() {
     }
     assert_eq!(listing(&world, &["prices", "history", "--json"]), json!([]));
     assert_eq!(draw(&world, "a boat").await, pair("0.01", "0.01"));
+}
+
+/// Bills correct the prices that they were compared with. When those change, it is the new ones that hold; and a feed that
+/// is not asked any more has said nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bills_have_taught_is_void_when_a_feed_says_something_else() {
+    let mut desk = Desk::open(&list("0.01")).await;
+    let mut world = World::with(&desk.configured()).await;
+    bill(&world, "0.015").await;
+    for prompt in ["1", "2", "3"] {
+        assert_eq!(draw(&world, prompt).await, pair("0.01", "0.015"));
+    }
+    assert_eq!(draw(&world, "4").await, pair("0.015", "0.015"));
+    desk.say(&list("0.02"));
+    desk.letter("price_changed").await;
+    assert_eq!(draw(&world, "5").await, pair("0.02", "0.015"), "and not half as much again");
+
+    let file = world.folder.0.join("mimeo.toml");
+    let text = std::fs::read_to_string(&file).expect("there");
+    let without = text.split("[[prices.feeds]]").next().expect("what stands before it");
+    std::fs::write(&file, without).expect("written");
+    world.restart();
+    assert_eq!(draw(&world, "6").await, pair("0.015", "0.015"));
+}
+
+/// What the operator has said of an account is not for a list to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_of_ones_own_is_not_changed_by_a_feed() {
+    let contract = "[[models]]\nprovider = 'sandbox'\nmodel = 'standard'\n[models.prices]\ncertainty = 'configured'\n\
+                    source = 'our contract'\nrates = { image = [{ usd = '0.012' }] }\n";
+    let mut desk = Desk::open(&list("0.013")).await;
+    let config = format!(
+        "[providers.sandbox]\nbase_url = '{{sandbox}}/native/v1'\n[prices]\nfiles = ['prices.toml']\n{}",
+        desk.configured()
+    );
+    let world = World::with_files(&config, |_| vec![("prices.toml", contract.to_owned())]).await;
+    // Read once, it has not changed since.
+    tokio::time::timeout(Duration::from_secs(30), desk.unchanged.recv()).await.expect("it is read").expect("twice");
+    assert_eq!(draw(&world, "a kite").await, pair("0.012", "0.01"));
+    assert_eq!(listing(&world, &["prices", "history", "--json"]), json!([]));
+}
+
+#[test]
+fn a_feed_that_cannot_be_believed_is_refused_and_its_secrets_are_not_told() {
+    let folder = Folder::new();
+    let told = |url: &str| {
+        let feed = format!("[[prices.feeds]]\nurl = '{url}'\nformat = 'litellm'\n[providers.sandbox]\n");
+        std::fs::write(folder.0.join("mimeo.toml"), feed).expect("written");
+        let mut check = binary(&folder.0);
+        check.arg("check");
+        let (code, out, err) = outcome(check);
+        assert!(!format!("{out}{err}").contains("s3kr1t"), "{out}{err}");
+        (code, err)
+    };
+    let (code, err) = told("http://prices.example.com/list.json?token=s3kr1t");
+    assert!(code == 64 && err.contains("prices.example.com/list.json must begin with https://"), "{err}");
+    assert_eq!(told("https://prices.example.com/list.json?token=s3kr1t").0, 0);
+    let (code, err) = told("https://me:s3kr1t@prices.example.com/list.json");
+    assert!(code == 64 && err.contains("prices.example.com/list.json"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod budgets;
 mod cache;
 mod cascade;
 mod catalogue;
+mod checks;
 mod classifier;
 mod cli;
 #[expect(dead_code, reason = "no test uses every way to start one")]

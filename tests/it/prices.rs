@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use mimeo::domain::Call;
 use serde_json::{Value, json};
 
+use crate::cache::Inside;
 use crate::world::{Folder, World, binary, outcome};
 
 fn run(folder: &Folder, arguments: &[&str]) -> (i32, String, String) {
@@ -247,4 +249,62 @@ fn a_file_of_prices_that_begins_later_changes_nothing_before() {
         (&shown["changes"][0]["from"], &shown["changes"][0]["source"]),
         (&json!("2999-01-01"), &json!("contract"))
     );
+}
+
+/// Half the price after two pictures of a month.
+const BY_VOLUME: &str = "[[models]]\nprovider = 'sandbox'\nmodel = 'standard'\n[models.prices]\ncertainty = 'configured'\n\
+    source = 'our contract'\ntiers = [{ after_pictures = 2, permille = 500 }]\nrates = { image = [{ usd = '0.01' }] }\n";
+
+/// What was paid for is counted, also by who has just begun, and a new month begins at the full price.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_counted_by_the_month() {
+    let folder = Folder::new();
+    write(&folder, "prices.toml", BY_VOLUME);
+    // The sandbox goes on billing the full price, which is within this tolerance.
+    let config = format!("[prices]\nfiles = ['{}/prices.toml']\ntolerance_permille = 1000\n", folder.0.display());
+    let inside = Inside::with(&config).await;
+    // Half the price is all that may be spent.
+    let half = async |prompt: &str| {
+        let call = Call { max_spend: Some("0.005".parse().expect("an amount")), ..inside.call(prompt) };
+        Box::pin(inside.app.pipeline.run(call, None)).await.map_err(|error| error.code.unwrap_or_default())
+    };
+    inside.run(inside.call("1")).await;
+    assert_eq!(half("2").await.expect_err("the price is the full one"), "max_spend_exceeded");
+    inside.run(inside.call("2")).await;
+    half("3").await.expect("two were paid for");
+    // The last day of November, and the first of December.
+    inside.later(9 * 86_400);
+    half("4").await.expect("it is the same month");
+    inside.later(86_400);
+    assert_eq!(half("5").await.expect_err("nothing was paid for this month"), "max_spend_exceeded");
+    inside.end().await;
+}
+
+/// The last picture at the full price was billed as it should be: it is no sign that the price below is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bill_is_compared_with_the_price_that_held_for_it() {
+    let folder = Folder::new();
+    write(&folder, "prices.toml", BY_VOLUME);
+    let inside = Inside::with(&format!("[prices]\nfiles = ['{}/prices.toml']\n", folder.0.display())).await;
+    for prompt in ["1", "2", "3", "4"] {
+        inside.run(inside.call(prompt)).await;
+    }
+    // Two bills were twice what is listed now, and three would be a new price.
+    let half = Call { max_spend: Some("0.005".parse().expect("an amount")), ..inside.call("5") };
+    inside.run(half).await;
+    inside.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_known_after_a_restart() {
+    let config = "[providers.sandbox]\nbase_url = '{sandbox}/native/v1'\n[prices]\nfiles = ['prices.toml']\n";
+    let mut world = World::with_files(config, |_| vec![("prices.toml", BY_VOLUME.to_owned())]).await;
+    let kite = |prompt: &str| json!({"model": "sandbox/standard", "prompt": prompt, "size": "64x64"});
+    for prompt in ["1", "2"] {
+        world.generate(kite(prompt)).await.expect(200);
+    }
+    world.restart();
+    let mut half = kite("3");
+    half["max_spend_usd"] = json!("0.005");
+    world.generate(half).await.expect(200);
 }

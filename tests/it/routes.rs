@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use mimeo::domain::Call;
 use serde_json::{Value, json};
 
+use crate::cache::Inside;
 use crate::world::{Reply, Server, World};
 
 const THREE: &str = "candidates = ['sandbox/premium', 'sandbox/draft', 'sandbox/standard']\n";
@@ -19,6 +21,11 @@ fn explain(reply: &Reply) -> String {
 /// A gateway with no providers but these.
 async fn bare(config: &str) -> World {
     World::with_files(&format!("[providers.openai]\nenabled = false\n{config}"), |_| Vec::new()).await
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
 }
 
 async fn model(world: &World, body: Value) -> String {
@@ -46,6 +53,30 @@ async fn a_floor_holds_for_what_is_stored() {
     }
 }
 
+/// The same words in a category with a higher floor are another request: what was good enough without it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_of_a_category_holds_for_what_is_stored() {
+    let world = World::with(&format!(
+        "[routes.shop]\n{THREE}objective = 'cost'\nfloors = {{ glass = 80 }}\n\
+         [routes.picky]\ncandidates = [{{ model = 'sandbox/standard', except = ['food'] }}]\n"
+    ))
+    .await;
+    let plain = ask("shop", "one of our kites");
+    let glass = with(plain.clone(), "category", json!("glass"));
+    for (body, wanted, cache) in
+        [(&plain, "draft", "miss"), (&glass, "premium", "miss"), (&plain, "draft", "hit"), (&glass, "premium", "hit")]
+    {
+        let reply = world.generate(body.clone()).await.expect(200);
+        assert_eq!((reply.header("x-mimeo-model"), reply.cache()), (wanted, cache), "{body}");
+    }
+    // Where nobody says so, the words do.
+    assert_eq!(model(&world, ask("shop", "a crystal vase on a plain white background")).await, "premium");
+    // What is read for something else saves no steps unless the route wants that: it is the model's own picture.
+    let mug = "White ceramic mug on a white background";
+    assert_eq!(model(&world, ask("picky", mug)).await, "standard");
+    assert_eq!(world.generate(ask("sandbox/standard", mug)).await.expect(200).cache(), "hit");
+}
+
 /// The objective decides who is first, the floor who is not asked at all, and the answer says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cheapest_that_is_good_enough() {
@@ -55,7 +86,8 @@ async fn the_cheapest_that_is_good_enough() {
          [routes.sound]\n{THREE}objective = 'cost'\nquality_floor = 50\nfloors = {{ glass = 80 }}\n\
          [routes.worth]\n{THREE}objective = {{ weights = {{ usd_per_point = '0.01' }} }}\n\
          [routes.perfect]\n{THREE}objective = 'cost'\nquality_floor = 99\n\
-         [routes.turbo]\nobjective = 'cost'\ncandidates = ['sandbox/standard', {{ model = 'sandbox/draft', except = ['glass'] }}]\n"
+         [routes.turbo]\nobjective = 'cost'\ncandidates = ['sandbox/standard', {{ model = 'sandbox/draft', except = ['glass'] }}]\n\
+         [routes.chosen]\nobjective = 'cost'\ncandidates = ['sandbox/standard', {{ model = 'sandbox/draft', only = ['food'] }}]\n"
     ))
     .await;
     for (route, wanted) in
@@ -77,6 +109,10 @@ async fn the_cheapest_that_is_good_enough() {
     assert_eq!(reply.header("x-mimeo-model"), "standard");
     assert!(explain(&reply).contains("does not ask it for the category glass"), "{}", explain(&reply));
 
+    let food = with(ask("chosen", "a soup"), "category", json!("food"));
+    assert_eq!(model(&world, food.clone()).await, "draft");
+    assert_eq!(model(&world, with(food, "category", json!("glass"))).await, "standard");
+
     let before = world.book().await.len();
     let reply = world.generate(ask("perfect", "a kite")).await.expect(503);
     assert_eq!(reply.code(), "below_floor", "{}", reply.body);
@@ -89,10 +125,56 @@ async fn the_cheapest_that_is_good_enough() {
     assert_eq!(world.book().await.len(), before, "nobody was asked");
 }
 
+/// Who is little known is taken for better than it is thought to be now and then, by what is asked for; but a floor is
+/// about what is known, and no draw lifts anybody over it or pushes anybody below.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_best_is_drawn_within_the_floor() {
+    let world = World::with(&format!("[routes.good]\n{THREE}objective = 'quality'\nquality_floor = 50\n")).await;
+    let mut first = Vec::new();
+    for index in 0..40 {
+        let reply = world.generate(ask("good", &format!("kite {index}"))).await.expect(200);
+        let candidates = reply.body["mimeo"]["story"]["candidates"].as_array().expect("a list").clone();
+        let of = |model: &str| {
+            let name = format!("sandbox/{model}");
+            candidates.iter().find(|one| one["name"] == name.as_str()).expect("it is told").clone()
+        };
+        assert_eq!(of("draft")["reason"]["code"], "below_floor", "{candidates:?}");
+        assert!(of("standard")["rank"].is_u64() && of("premium")["rank"].is_u64(), "{candidates:?}");
+        first.push((
+            reply.header("x-mimeo-model").to_owned(),
+            [of("standard")["score"].clone(), of("premium")["score"].clone()],
+        ));
+    }
+    let tried = first.iter().filter(|(model, _)| model == "standard").count();
+    assert!((1..20).contains(&tried), "{tried} of 40 go to the one that is thought to be worse");
+    // The same request draws the same.
+    let mut again = ask("good", "kite 7");
+    again["cache"] = json!({ "mode": "no-cache" });
+    let reply = world.generate(again).await.expect(200);
+    let candidates = reply.body["mimeo"]["story"]["candidates"].as_array().expect("a list");
+    let scores = ["standard", "premium"].map(|model| {
+        let name = format!("sandbox/{model}");
+        candidates.iter().find(|one| one["name"] == name.as_str()).expect("it is told")["score"].clone()
+    });
+    assert_eq!((reply.header("x-mimeo-model"), &scores), (first[7].0.as_str(), &first[7].1));
+    assert_ne!(first[6].1, first[7].1);
+}
+
 /// What a request may cost rules out who is dearer, instead of failing at them.
 #[tokio::test(flavor = "multi_thread")]
 async fn money_rules_out_the_dear() {
-    let world = World::with(&format!("[routes.good]\n{THREE}objective = 'quality'\n")).await;
+    let world = World::with(&format!(
+        "[providers.box]\nrecord = 'openai-compatible'\nbase_url = '{{sandbox}}/compatible/v1'\n\
+         [routes.good]\n{THREE}objective = 'quality'\n\
+         [routes.vague]\ncandidates = ['box/sandbox-image', 'sandbox/draft']\n"
+    ))
+    .await;
+    // What nobody knows the price of is no bargain.
+    let vague = world.generate(with(ask("vague", "a kite"), "max_spend_usd", json!("0.02"))).await.expect(200);
+    assert_eq!(vague.header("x-mimeo-model"), "draft", "{}", explain(&vague));
+    assert!(explain(&vague).contains("nobody knows what it costs"), "{}", explain(&vague));
+    let vague = with(ask("box/sandbox-image", "a kite"), "max_spend_usd", json!("0.02"));
+    assert_eq!(world.generate(vague).await.expect(429).code(), "price_unknown");
     let mut body = ask("good", "a kite");
     body["max_spend_usd"] = json!("0.02");
     assert_eq!(model(&world, body.clone()).await, "standard");
@@ -112,7 +194,10 @@ async fn hours_and_regions() {
          [routes.near]\nobjective = 'cost'\nregions = ['eu', 'us']\ncandidates = ['sandbox/draft', \
          {{ model = 'sandbox/standard', region = 'us' }}, {{ model = 'sandbox/premium', region = 'eu' }}]\n\
          [routes.only]\nobjective = 'cost'\nregions = ['us']\nregions_only = true\ncandidates = ['sandbox/draft', \
-         {{ model = 'sandbox/standard', region = 'us' }}]\n"
+         {{ model = 'sandbox/standard', region = 'us' }}]\n\
+         [providers.abroad]\nrecord = 'sandbox'\nbase_url = '{{sandbox}}/native/v1'\nregion = 'us'\n\
+         [routes.there]\nobjective = 'cost'\nregions = ['us']\nregions_only = true\n\
+         candidates = ['sandbox/draft', 'abroad/standard', {{ model = 'abroad/draft', region = 'eu' }}]\n"
     ))
     .await;
     let night = world.generate(ask("night", "a kite")).await.expect(200);
@@ -120,6 +205,33 @@ async fn hours_and_regions() {
     assert!(explain(&night).contains("UTC only"), "{}", explain(&night));
     assert_eq!(model(&world, ask("near", "a kite")).await, "premium");
     assert_eq!(model(&world, ask("only", "a kite")).await, "standard");
+    let there = world.generate(ask("there", "a kite that is drawn there")).await.expect(200);
+    assert_eq!((there.header("x-mimeo-provider"), there.header("x-mimeo-model")), ("abroad", "standard"));
+    assert!(
+        explain(&there).contains("it is in no region") && explain(&there).contains("it is in eu"),
+        "{}",
+        explain(&there)
+    );
+}
+
+/// By the clock, in UTC, over midnight.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_keeps_its_hours() {
+    let inside = Inside::with(
+        "[routes.night]\nobjective = 'cost'\ncandidates = [{ model = 'sandbox/draft', hours = '22:00-06:00' }, \
+         'sandbox/standard']\n",
+    )
+    .await;
+    // It begins at noon.
+    for (later, wanted) in
+        [(0, "standard"), (10 * 3600 - 60, "standard"), (60, "draft"), (8 * 3600 - 60, "draft"), (60, "standard")]
+    {
+        inside.later(later);
+        let prompt = format!("a kite, {later} s after the one before, for {wanted}");
+        let answer = inside.run(Call { model: Some("night".into()), ..inside.call(&prompt) }).await;
+        assert_eq!(answer.pictures[0].model, wanted, "{prompt}");
+    }
+    inside.end().await;
 }
 
 /// Shares divide requests; the same request always goes the same way, and who stands in takes over.
@@ -227,12 +339,25 @@ fn hurried(prompt: &str) -> Value {
 /// How long calls took decides who meets a deadline, also after a restart, and for who asks what would be decided.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_rules_out_who_was_slow() {
-    let mut world = World::with(&format!("[routes.cheap]\n{THREE}objective = 'cost'\n")).await;
+    let mut world = World::with(&format!(
+        "[routes.cheap]\n{THREE}objective = 'cost'\n[routes.hasty]\n{THREE}objective = 'cost'\ndeadline_ms = 2000\n\
+         [routes.asleep]\nobjective = 'cost'\ncandidates = [{{ model = 'abroad/draft', cold_start_s = 60 }}, 'abroad/standard']\n\
+         [providers.abroad]\nrecord = 'sandbox'\nbase_url = '{{sandbox}}/native/v1'\n"
+    ))
+    .await;
     assert_eq!(model(&world, hurried("a kite before anything is known")).await, "draft");
     find_out_who_is_slow(&world).await;
     let reply = world.generate(hurried("a kite in a hurry")).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "standard");
     assert!(explain(&reply).contains("of its calls takes more than"), "{}", explain(&reply));
+    // The route may say it for its callers.
+    assert_eq!(model(&world, ask("hasty", "a kite for who waits for nobody")).await, "standard");
+    // Who must be woken first is late, although nobody has seen it so.
+    let patient = with(ask("asleep", "a kite for tomorrow"), "deadline_ms", json!(100_000));
+    let hasty = with(ask("asleep", "a kite for now"), "deadline_ms", json!(20_000));
+    let hasty = world.generate(hasty).await.expect(200);
+    assert_eq!(hasty.header("x-mimeo-model"), "standard", "{}", explain(&hasty));
+    assert_eq!(model(&world, patient).await, "draft");
     world.restart();
     let reply = world.generate(hurried("a kite after the restart")).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "standard", "{}", explain(&reply));
@@ -315,16 +440,7 @@ async fn a_shadow_is_made_and_nobody_gets_it() {
     }
     // Neither a hit nor the shadow itself makes another.
     assert_eq!(world.generate(ask("real", "a kite")).await.expect(200).cache(), "hit");
-    // Nobody waits for the shadow, so its bill may come after all answers.
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
-    let mut ledger = world.ledger().await;
-    for _ in 0..300 {
-        if ledger["reserved_usd"] == "0" {
-            break;
-        }
-        ticks.tick().await;
-        ledger = world.ledger().await;
-    }
+    let ledger = world.ledger().await;
     assert_eq!(ledger["spent_usd"], "0.012", "{ledger}");
 
     let (code, _, err) = world.run(&["check"]);
@@ -374,10 +490,29 @@ async fn a_shadow_says_whose_it_is() {
     assert_eq!(ledger["saved_usd"], "0", "{ledger}");
 }
 
+/// As many as the route says, and by what they ask for.
+#[tokio::test(flavor = "multi_thread")]
+async fn some_requests_have_a_shadow() {
+    let mut world = World::with(
+        "[routes.real]\ncandidates = ['sandbox/standard']\nshadow = { model = 'sandbox/draft', percent = 25 }\n",
+    )
+    .await;
+    for index in 0..40 {
+        assert_eq!(model(&world, ask("real", &format!("kite {index}"))).await, "standard");
+    }
+    // Who stops has finished what it pays for.
+    assert_eq!(world.gateway.terminate(), Some(0));
+    let book = world.book().await;
+    let shadows = book.iter().filter(|line| line["model"] == "draft").count();
+    assert_eq!(book.len(), 40 + shadows);
+    assert!((3..=20).contains(&shadows), "{shadows} of 40 for a quarter");
+    world.restart();
+}
+
 /// The models that are there without being configured, listed like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn virtual_models_are_there() {
-    let world = bare("[providers.sandbox]\nbase_url = '{sandbox}/native/v1'\n").await;
+    let mut world = bare("[providers.sandbox]\nbase_url = '{sandbox}/native/v1'\n").await;
     let models = world.get("/v1/models").await.expect(200).body.to_string();
     for (name, wanted) in [
         ("draft", "draft"),
@@ -401,6 +536,17 @@ async fn virtual_models_are_there() {
     // Nobody names a model: it is `auto`.
     let reply = world.generate(json!({ "prompt": "a kite without a model", "size": "1024x1024" })).await.expect(200);
     assert_eq!(reply.header("x-mimeo-model"), "standard");
+
+    // Who else could make it is nothing that a picture depends on: one more provider makes none unfindable.
+    let file = world.folder.0.join("mimeo.toml");
+    let text = std::fs::read_to_string(&file).expect("there");
+    let more = text.replace("enabled = false", &format!("base_url = '{}/openai/v1'", world.sandbox.url));
+    std::fs::write(&file, more).expect("written");
+    world.restart();
+    for name in ["draft", "standard", "hero"] {
+        let again = world.generate(ask(name, &format!("a kite for {name}"))).await.expect(200);
+        assert_eq!(again.cache(), "hit", "{name}: {}", explain(&again));
+    }
 }
 
 /// Without any provider there is a card, and it says what it is; what no card can do is refused with what to do.

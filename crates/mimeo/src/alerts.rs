@@ -267,7 +267,109 @@ pub const REST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::config::{BlobPlace, Storage};
+
+    const NOON: Millis = 1_795_262_400_000;
+
+    /// A letter box that gives these answers, one after the other and then the last, and keeps what it got.
+    #[derive(Default)]
+    struct Desk {
+        answers: Mutex<VecDeque<StatusCode>>,
+        letters: Mutex<Vec<String>>,
+    }
+
+    async fn letter(State(desk): State<Arc<Desk>>, body: String) -> StatusCode {
+        desk.letters.lock().unwrap().push(body);
+        let mut answers = desk.answers.lock().unwrap();
+        if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0] }
+    }
+
+    /// A store in a folder, and the time.
+    struct Office {
+        path: std::path::PathBuf,
+        store: Arc<Store>,
+        clock: Clock,
+    }
+
+    impl Office {
+        fn open() -> Office {
+            let path = std::env::temp_dir().join(format!("mimeo-alerts-{:032x}", crate::domain::id::random()));
+            let storage = Storage { path: path.clone(), ..Storage::default() };
+            let (place, clock) = (BlobPlace::Folder(path.join("blobs")), Clock::manual(NOON));
+            Office { store: Arc::new(Store::open(&storage, None, &place, clock.clone()).unwrap()), path, clock }
+        }
+
+        /// A process that has just begun.
+        fn alerts(&self, webhook: Option<Webhook>) -> Alerts {
+            let settings = config::Alerts { repeat_s: 3600, ..config::Alerts::default() };
+            Alerts::new(Arc::clone(&self.store), self.clock.clone(), TaskTracker::new(), &settings, webhook)
+        }
+
+        fn about(&self, kind: AlertKind, subject: &str) -> Alert {
+            Alert { kind, subject: subject.to_owned(), message: "look".to_owned(), at: self.clock.now() }
+        }
+    }
+
+    impl Drop for Office {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_is_told_once_in_a_while_and_what_ends_once_at_all() {
+        let office = Office::open();
+        let (one, other) = (office.alerts(None), office.alerts(None));
+        let tell = async |alerts: &Alerts, kind| alerts.note(office.about(kind, "studio/brush-1")).await.unwrap();
+        for kind in [AlertKind::PriceDrift, AlertKind::ModelRetiring] {
+            assert!(tell(&one, kind).await);
+            assert!(!tell(&other, kind).await, "one of the replicas has told it");
+        }
+        office.clock.advance(Duration::from_secs(3599));
+        assert!(!tell(&one, AlertKind::PriceDrift).await);
+        office.clock.advance(Duration::from_secs(1));
+        assert!(tell(&other, AlertKind::PriceDrift).await, "it is still so");
+        office.clock.advance(Duration::from_secs(3600 * 24 * 365));
+        assert!(!tell(&one, AlertKind::ModelRetiring).await);
+        assert_eq!(office.store.alerts(9).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_is_not_taken_is_sent_again_and_one_that_is_taken_is_not() {
+        let office = Office::open();
+        let refused = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::FOUND, StatusCode::NO_CONTENT];
+        let desk = Arc::new(Desk { answers: Mutex::new(refused.into()), ..Desk::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/letters", listener.local_addr().unwrap());
+        let router = Router::new().route("/letters", post(letter)).with_state(Arc::clone(&desk));
+        TaskTracker::new().spawn(async move { axum::serve(listener, router).await });
+        let webhook = Webhook { url: Secret::new(url), secret: None };
+        let (one, other) = (office.alerts(Some(webhook.clone())), office.alerts(Some(webhook)));
+
+        assert!(one.note(office.about(AlertKind::PriceDrift, "studio/brush-1")).await.unwrap());
+        // Whoever looks for letters, there is one, and the next try is 20 s later, and then 40 s.
+        let mut sent = Vec::new();
+        for seconds in [0, 19, 1, 39, 1, 3600, 86_400] {
+            office.clock.advance(Duration::from_secs(seconds));
+            one.deliver().await.unwrap();
+            other.deliver().await.unwrap();
+            sent.push(desk.letters.lock().unwrap().len());
+        }
+        assert_eq!(sent, [1, 1, 2, 2, 3, 3, 3]);
+        let letters = desk.letters.lock().unwrap().clone();
+        assert!(letters.iter().all(|letter| *letter == letters[0]), "the same letter, by its name: {letters:?}");
+        let row = office.store.alerts(1).await.unwrap().remove(0);
+        assert_eq!((row.tries, row.told_ms), (3, Some(NOON + 60_000)));
+    }
 
     #[test]
     fn the_signature_is_the_published_one() {

@@ -106,6 +106,17 @@ impl Postgres {
         self.own_server().process.resume();
     }
 
+    /// Makes a user who owns nothing and must name a password, on a server of its own. Where the database is for that
+    /// user, with that password.
+    pub fn guarded_url(&mut self, user: &str, password: &str) -> String {
+        self.sql(&format!("CREATE USER {user} SUPERUSER PASSWORD '{password}'"));
+        let rules = self.own_server().folder.0.join("data/pg_hba.conf");
+        let open = std::fs::read_to_string(&rules).expect("the server has rules");
+        std::fs::write(&rules, format!("host all {user} 127.0.0.1/32 scram-sha-256\n{open}")).expect("written");
+        self.sql("SELECT pg_reload_conf()");
+        format!("postgres://{user}:{password}@{}/{}", self.address(), self.database)
+    }
+
     fn own_server(&mut self) -> &mut Server {
         self.server.as_mut().expect("other tests use this server, too: take Postgres::own()")
     }

@@ -14,14 +14,20 @@ pub struct Redis {
     process: Process,
     folder: Folder,
     port: u16,
+    without: &'static [&'static str],
 }
 
 impl Redis {
     /// An empty server.
     pub fn start() -> Redis {
+        Redis::without(&[])
+    }
+
+    /// An empty server that does not know these commands, like an older one.
+    pub fn without(commands: &'static [&'static str]) -> Redis {
         let folder = Folder::new();
-        let (port, process) = Process::on_a_free_port(|port| run(&folder.0, port));
-        Redis { process, folder, port }
+        let (port, process) = Process::on_a_free_port(|port| run(&folder.0, port, commands));
+        Redis { process, folder, port, without: commands }
     }
 
     /// Where the server listens. It stays the same when it is started again.
@@ -99,7 +105,8 @@ impl Redis {
     /// Starts the server anew and empty, after [`Redis::kill`] or while it runs.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = run(&self.folder.0, self.port).unwrap_or_else(|said| panic!("it does not start:\n{said}"));
+        self.process =
+            run(&self.folder.0, self.port, self.without).unwrap_or_else(|said| panic!("it does not start:\n{said}"));
     }
 
     /// Stops the process where it is: connections stand, nothing answers.
@@ -132,11 +139,14 @@ impl Redis {
     }
 }
 
-fn run(folder: &Path, port: u16) -> Result<Process, String> {
+fn run(folder: &Path, port: u16, without: &[&str]) -> Result<Process, String> {
     let program = locate("Redis", "MIMEO_TEST_REDIS_BIN", Vec::new(), &["redis-server"]).join("redis-server");
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"]);
     command.arg(folder);
+    for name in without {
+        command.args(["--rename-command", name, ""]);
+    }
     let ready = "Ready to accept connections";
     Process::start(Engine { name: "redis", command, folder, user: None, signal: "KILL", ready })
 }

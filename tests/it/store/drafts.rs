@@ -1,10 +1,10 @@
 //! Drafts that can be made final: their tenants', for a time.
 
 use bytes::Bytes;
-use mimeo::domain::{Digest, Format, ImageId, Picture, RequestId, WishId};
-use mimeo::store::{Draft, NewDraft, NewDrafts};
+use mimeo::domain::{Digest, Format, ImageId, Picture, Price, RequestId, Usd, WishId};
+use mimeo::store::{Draft, NewDraft, NewDrafts, Saving, Store};
 
-use super::{Database, NOW, cents, on_both};
+use super::{Database, NOW, call, cents, on_both, totals};
 
 on_both!(
     a_draft_is_its_tenants_and_the_latest_counts,
@@ -54,8 +54,17 @@ async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
     assert_eq!(of(1, "shop").await.unwrap().unwrap().request, foreign.request);
     assert_eq!(of(2, "shop").await.unwrap(), None);
 
-    assert!(store.finalized(ImageId(2), "acme".into(), WISH).await.unwrap());
-    assert!(!other.finalized(ImageId(2), "acme".into(), WISH).await.unwrap(), "once");
+    let taken_back =
+        || Saving { layer: "cascade", subject: call("a kite").subject, saved: Price::Known(cents(-3)), at_ms: NOW };
+    let finalized = async |store: &Store, tenant: &str| {
+        store.finalized(ImageId(2), tenant.to_owned(), WISH, Some(taken_back())).await
+    };
+    assert!(!finalized(&store, "shop").await.unwrap(), "there is none");
+    assert_eq!(totals(&store).await.saved_usd, Usd::ZERO);
+    assert!(finalized(&store, "acme").await.unwrap());
+    assert_eq!(totals(&store).await.saved_usd, cents(-3), "together with it");
+    assert!(!finalized(&other, "acme").await.unwrap(), "once");
+    assert_eq!(totals(&store).await.saved_usd, cents(-3));
     assert_eq!(of(2, "acme").await.unwrap(), Some(Draft { is_finalized: true, ..known }));
     let again = drafts("acme", &[2], &[]);
     store.keep_drafts(again.clone()).await.unwrap();
@@ -70,7 +79,7 @@ async fn a_draft_is_its_tenants_and_the_latest_counts(database: Database) {
     assert_eq!(of(2, "acme").await.unwrap().unwrap().request, again.request);
     let last = || async { store.draft(ImageId(2), "acme".into(), None).await.unwrap().unwrap() };
     assert_eq!((last().await.request, last().await.wish, last().await.inputs.len()), (others.request, WishId(6), 1));
-    assert!(store.finalized(ImageId(2), "acme".into(), WishId(6)).await.unwrap());
+    assert!(store.finalized(ImageId(2), "acme".into(), WishId(6), None).await.unwrap());
     assert!(!of(2, "acme").await.unwrap().unwrap().is_finalized);
     assert_eq!(store.draft(ImageId(2), "acme".into(), Some(WishId(7))).await.unwrap(), None);
 }

@@ -1,6 +1,7 @@
 //! The stories of requests: kept by tenant, replaced by what is told later, forgotten in time.
 
 use mimeo::domain::{Outcome, Price, RequestId, Story};
+use mimeo::pipeline::family;
 use mimeo::store::StoryQuery;
 
 use super::{Database, NOW, on_both};
@@ -54,6 +55,18 @@ async fn stories_are_their_tenants(database: Database) {
     };
     assert_eq!(listed(None, None, 2).await, [finals[0].request, foreign.request], "the newest, oldest first");
     assert_eq!(listed(Some("acme"), Some(NOW + 1), 9).await, [finals[1].request, finals[0].request]);
+
+    // Who may see one of a family sees no relatives of other tenants.
+    let strange = story("shop", NOW + 4, Some(draft.request));
+    store.write_stories(vec![strange.clone()]).await.unwrap();
+    let of = |story: &Story, tenant: Option<&str>| {
+        let (other, story, tenant) = (&other, story.clone(), tenant.map(str::to_owned));
+        async move { family(other, story, tenant).await.unwrap() }
+    };
+    assert_eq!(of(&draft, Some("acme")).await.children, [finals[1].clone(), finals[0].clone()]);
+    assert_eq!(of(&draft, None).await.children.len(), 3, "the operator sees all");
+    assert_eq!(of(&strange, Some("shop")).await.parent, None);
+    assert_eq!(of(&finals[0], Some("acme")).await.parent, Some(draft));
 }
 
 async fn what_is_told_later_counts(database: Database) {

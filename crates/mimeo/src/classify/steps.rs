@@ -112,6 +112,18 @@ mod tests {
     }
 
     #[test]
+    fn letters_and_what_nobody_can_tell_get_all_steps() {
+        let bounds = Bounds { min: 1, max: 150 };
+        let easy = reading(Purpose::Standard, Background::Plain, 0.1);
+        let letters = Reading { category: LETTERS.into(), ..easy.clone() };
+        assert_eq!((easy.steps(bounds, Some(50)), letters.steps(bounds, Some(50))), (25, 50));
+        let draft = Reading { purpose: Purpose::Draft, ..letters };
+        assert_eq!(draft.steps(bounds, Some(50)), 25, "who looks at a draft can do without");
+        let unknown = Reading { background: Background::Unknown, ..easy };
+        assert_eq!(unknown.steps(bounds, Some(50)), 50);
+    }
+
+    #[test]
     fn steps_stay_within_what_the_model_takes() {
         let easy = reading(Purpose::Draft, Background::Plain, 0.0);
         assert_eq!(easy.steps(Bounds { min: 1, max: 20 }, Some(20)), 10);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -82,7 +83,13 @@ impl Feed {
     /// As it is called in the history and in alerts: its address without what may be secret, or its file.
     pub fn name(&self) -> String {
         match (&self.url, &self.file) {
-            (Some(url), _) => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+            (Some(url), _) => {
+                let bare = url.split(['?', '#']).next().unwrap_or_default();
+                let (scheme, rest) = bare.split_once("://").unwrap_or(("", bare));
+                let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let host = host.rsplit('@').next().unwrap_or_default();
+                if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
+            }
             (None, Some(file)) => file.display().to_string(),
             (None, None) => "a feed without a place".to_owned(),
         }
@@ -117,6 +124,14 @@ impl PriceSources {
             match (&feed.url, &feed.file) {
                 (Some(_), None) | (None, Some(_)) => {}
                 _ => faults.push("feeds: each has either a url or a file".to_owned()),
+            }
+            let has_user = |url: &Url| !url.username().is_empty() || url.password().is_some();
+            if feed.url.as_ref().is_some_and(|url| url.parse().is_ok_and(|url| has_user(&url))) {
+                faults.push(format!(
+                    "feeds: the address of {} holds a user or a password, which is not sent; put what it asks for behind a \
+                     `?`, or fetch it into a file and name that",
+                    feed.name()
+                ));
             }
             if feed.every_s == 0 {
                 faults.push(format!("feeds: every_s of {name} must be at least 1"));

@@ -172,18 +172,20 @@ impl Ledger {
                 at_ms,
             })
             .collect();
-        if let Err(error) = self.store.record_savings(savings) {
-            tracing::warn!(%error, request = %call.id, "a saving could not be noted");
-        }
+        self.note(savings);
     }
 
-    /// Notes that `layer` has saved `amount` by not having `model` of a provider make pictures; less than nothing takes
-    /// that back. Queued, not waited for: no money moves.
-    pub fn spared(&self, call: &Call, route: &str, layer: &'static str, model: (&str, &str), amount: Usd) {
+    /// What `layer` has saved, `amount`, by not having `model` of a provider make pictures; less than nothing takes
+    /// that back.
+    pub fn spared(&self, call: &Call, route: &str, layer: &'static str, model: (&str, &str), amount: Usd) -> Saving {
         let subject = subject(call, route, model.0, model.1, 0);
-        let saving = Saving { layer, subject, saved: Price::Known(amount), at_ms: self.clock.now() };
-        if let Err(error) = self.store.record_savings(vec![saving]) {
-            tracing::warn!(%error, request = %call.id, "a saving could not be noted");
+        Saving { layer, subject, saved: Price::Known(amount), at_ms: self.clock.now() }
+    }
+
+    /// Notes `savings`. Queued, not waited for: no money moves.
+    pub fn note(&self, savings: Vec<Saving>) {
+        if let Err(error) = self.store.record_savings(savings) {
+            tracing::warn!(%error, "a saving could not be noted");
         }
     }
 

@@ -26,7 +26,7 @@ use crate::domain::{
 use crate::error::{Error, Kind, Result};
 use crate::media::inspect::inspect;
 use crate::route::{Maker, fortune};
-use crate::store::{Draft, NewDraft, NewDrafts};
+use crate::store::{Draft, NewDraft, NewDrafts, Saving};
 
 /// What is left of a deadline for handing the draft over when the final does not come in time.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -82,7 +82,6 @@ impl Pipeline {
         let telling = Telling::begin(&self.stories, &draft_call, self.clock.now());
         let mut draft = self.run_noted(stop, draft_call, progress.clone(), &telling.notes).await?;
         let saved = leg.saving(&draft.pictures);
-        self.note_saving(&call, route, outlook.as_ref(), saved);
 
         let failures = match cascade.finalize {
             Finalize::Approval => Vec::new(),
@@ -103,17 +102,7 @@ impl Pipeline {
                     let leg = Leg { stage: Stage::Final, parent: Some(call.id), at_once: true, ..leg };
                     let leg = Leg { taken_back: saved, ..leg };
                     let wanted = Call { leg: Some(leg), stream: call.stream, max_spend, deadline, ..final_call };
-                    let (this, stop, outlook) = (Arc::clone(self), stop.clone(), outlook.clone());
-                    let (call, route) = (call.clone(), route.to_owned());
-                    // Whether its caller waits or not: what was noted as saved is to be taken back.
-                    let making = self.tracker.spawn(async move {
-                        let made = this.run_once(&stop, wanted, progress).await;
-                        if made.is_ok() {
-                            this.note_saving(&call, &route, outlook.as_ref(), -saved);
-                        }
-                        made
-                    });
-                    making.await.unwrap_or_else(|lost| Err(Error::internal("the task that made a final", lost)))
+                    self.run_once(stop, wanted, progress).await
                 }
                 Err(error) => Err(error),
             };
@@ -130,6 +119,8 @@ impl Pipeline {
         } else if cascade.finalize == Finalize::OnPass {
             draft.warnings.push("so no final was made of it".to_owned());
         }
+        // The final was not made. Before the drafts, so that whoever makes one final finds what is to be taken back.
+        self.ledger.note(self.spared(&call, route, outlook.as_ref(), saved).into_iter().collect());
         self.keep_drafts(&call, route, leg, cascade, &mut draft).await;
         telling.notes.warned(&draft.warnings);
         draft.story = draft.story.map(|_| Box::new(telling.notes.story()));
@@ -171,9 +162,8 @@ impl Pipeline {
         let outlook = self.outlook_of(call.clone()).await.ok();
         let mut answer = self.run_once(&CancellationToken::new(), call.clone(), None).await?;
         // Only now: should this process end before, who asks again takes it back.
-        if self.store.finalized(picture, tenant, wish).await? {
-            self.note_saving(&call, &route, outlook.as_ref(), -saved);
-        }
+        let taken_back = self.spared(&call, &route, outlook.as_ref(), -saved);
+        self.store.finalized(picture, tenant, wish, taken_back).await?;
         answer.cascade = Some(Cascaded {
             stage: Stage::Final,
             drafts: Vec::new(),
@@ -225,9 +215,10 @@ impl Pipeline {
         failures
     }
 
-    fn note_saving(&self, call: &Call, route: &str, outlook: Option<&Outlook>, saved: Usd) {
-        let Some(Outlook { provider, model, .. }) = outlook.filter(|_| !saved.is_zero()) else { return };
-        self.ledger.spared(call, route, "cascade", (provider, model), saved);
+    /// What the ledger says was saved, if anything was.
+    fn spared(&self, call: &Call, route: &str, outlook: Option<&Outlook>, saved: Usd) -> Option<Saving> {
+        let Outlook { provider, model, .. } = outlook.filter(|_| !saved.is_zero())?;
+        Some(self.ledger.spared(call, route, "cascade", (provider, model), saved))
     }
 
     /// Keeps what was asked for beside the drafts, so that they can be made final.

@@ -298,14 +298,19 @@ impl PriceBook {
 
     /// Learns from a call that has ended.
     pub fn settled(&self, call: SettledCall<'_>) {
-        let SettledCall { provider, model, request, n, bound, billed, on_credit, .. } = call;
-        let now = self.0.clock.now();
-        let (month, _) = month_of(now);
-        let quality = quality_of(request);
-        // As the ledger counts them, see `PriceBook::load`.
-        if !on_credit && billed != Price::FREE {
-            self.learned().of_mut(&provider.name, &model.id).pay(month, u64::from(n));
+        self.learn_from(call);
+        // As the ledger counts them, see `PriceBook::load`. Last: its bill is held against the price that it was made at, and
+        // not against that of the next one.
+        if !call.on_credit && call.billed != Price::FREE {
+            let (month, _) = month_of(self.0.clock.now());
+            self.learned().of_mut(&call.provider.name, &call.model.id).pay(month, u64::from(call.n));
         }
+    }
+
+    fn learn_from(&self, call: SettledCall<'_>) {
+        let SettledCall { provider, model, request, bound, billed, .. } = call;
+        let now = self.0.clock.now();
+        let quality = quality_of(request);
         let (Price::Known(bound), Price::Known(billed)) = (bound, billed) else { return };
         let estimate = {
             let learned = self.learned();

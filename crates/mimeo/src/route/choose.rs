@@ -2,7 +2,7 @@
 //!
 //! 1. *Ruled out*: outside its hours, in a wrong region, dearer than the request may cost, known to be worse than the
 //!    floor.
-//! 2. *Too slow*: what is known to miss the deadline, while something else is not.
+//! 2. *Too slow*: what is known to miss the deadline, while something else is not, or could be found not to.
 //! 3. *Order*: to whom the request is dealt, then by role (first, overflow, backup), then by region, then by what the
 //!    route's objective makes of price, time and quality.
 //! 4. *Probe*: now and then one that has not been asked for long goes first, so that what is known of it stays true.
@@ -24,6 +24,10 @@ const PROBES: f64 = 0.05;
 const LONG: Duration = Duration::from_secs(600);
 /// A probe costs no more than so many times what the first choice costs.
 const PROBE_PRICE: i128 = 2;
+/// How many of all requests that nobody is known to serve in time go to those of whom little is known.
+const EXPLORATIONS: f64 = 0.25;
+/// Calls from which on it is known how long one takes.
+const KNOWN: f64 = 10.0;
 /// How long a call is thought to take of which nobody knows, in seconds.
 const UNKNOWN_SECONDS: f64 = 30.0;
 
@@ -246,11 +250,15 @@ fn is_below(quality: &Quality, rating: f64, floor: f64) -> bool {
     chance_below(floor, quality.mean, quality.sd) > SURE
 }
 
-/// Drops what is known to miss the deadline, unless all do: then the fastest is the best there is.
+/// Drops what is known to miss the deadline, unless all do: then the fastest is the best there is, and now and then those
+/// are tried of whom little is known. Else whoever was slow once would be asked for ever, if the others are only thought
+/// to be slower.
 fn drop_the_slow(seen: &[Seen<'_>], terms: &Terms<'_>, reasons: &mut [Option<Reason>]) {
     let Some(deadline) = terms.deadline.map(|deadline| deadline.as_secs_f64()) else { return };
-    let late = |one: &Seen<'_>| one.time.map(|time| time.p95).filter(|p95| *p95 > deadline);
+    let late = |one: &Seen<'_>| one.time.filter(|time| time.p95 > deadline);
     let left = || seen.iter().zip(reasons.iter()).filter(|(_, reason)| reason.is_none()).map(|(one, _)| one);
+    let explores = terms.dice < EXPLORATIONS && left().all(|one| late(one).is_some());
+    let late = |one: &Seen<'_>| late(one).filter(|time| !explores || time.evidence >= KNOWN).map(|time| time.p95);
     let least = match left().any(|one| late(one).is_none()) {
         true => f64::MIN,
         false => left().filter_map(late).fold(f64::MAX, f64::min),

@@ -156,12 +156,61 @@ fn one_that_was_not_asked_for_long_is_asked_now_and_then() {
     assert_eq!(order(&all, &Terms { objective: Objective::Order, ..probing }), [0, 1, 2]);
 }
 
+/// What a probe may not find out: how one is in another place or role, busy, or asked a moment ago.
+#[test]
+fn only_an_equal_is_probed() {
+    let (plain, backup) = (Choice::default(), Choice { role: Role::Backup, ..Choice::default() });
+    let [eu, us] = ["eu", "us"].map(|region| Choice { region: Some(region.into()), ..Choice::default() });
+    let regions = ["eu".to_owned()];
+    let probing = Terms { dice: 0.0, regions: &regions, ..TERMS };
+    let unasked = |choice| {
+        let mut one = seen(choice, "0.011", 1.0, 50.0);
+        one.sight.idle = None;
+        one
+    };
+    let first = |choice| seen(choice, "0.01", 1.0, 50.0);
+    let order = |all: [Seen<'_>; 2]| order(&all, &probing);
+    assert_eq!(order([first(&plain), unasked(&plain)]), [1, 0]);
+    assert_eq!(order([first(&eu), unasked(&eu)]), [1, 0]);
+    assert_eq!(order([first(&eu), unasked(&us)]), [0, 1], "in another region");
+    assert_eq!(order([first(&plain), unasked(&backup)]), [0, 1], "in another role");
+    assert_eq!(order([first(&backup), unasked(&backup)]), [0, 1], "backups are for need");
+    let mut busy = unasked(&plain);
+    busy.sight.is_busy = true;
+    assert_eq!(order([first(&plain), busy]), [0, 1], "it is busy");
+    let at = |idle| {
+        let mut one = unasked(&plain);
+        one.sight.idle = Some(idle);
+        one
+    };
+    assert_eq!(order([first(&plain), at(LONG - Duration::from_secs(1))]), [0, 1], "it was asked a while ago");
+    assert_eq!(order([first(&plain), at(LONG)]), [1, 0]);
+}
+
+/// Whoever was slow once is not asked for ever because the others are only thought to be slower.
+#[test]
+fn who_is_little_known_is_tried_where_nobody_is_fast_enough() {
+    let plain = Choice::default();
+    let mut all = [1.0, 5.0, 7.0, 4.0].map(|p50| seen(&plain, "0.01", p50, 50.0));
+    for unknown in [1, 2] {
+        all[unknown].sight.time = all[unknown].sight.time.map(|time| Seconds { evidence: 9.0, ..time });
+    }
+    let hurried = Terms { deadline: Some(Duration::from_secs(1)), ..TERMS };
+    assert_eq!(order(&all, &hurried), [0], "mostly the fastest, which takes two seconds");
+    let finding_out = Terms { dice: 0.2, ..hurried.clone() };
+    assert_eq!(order(&all, &finding_out), [1, 2]);
+    all[0].sight.time = all[0].sight.time.map(|time| Seconds { p95: 0.9, ..time });
+    assert_eq!(order(&all, &finding_out), [0], "somebody is fast enough");
+}
+
 #[test]
 fn an_unknown_price_is_no_low_one() {
     let plain = Choice::default();
     let mut all = [seen(&plain, "0", 1.0, 50.0), seen(&plain, "0.9", 1.0, 50.0)];
     all[0].sight.price = Price::Unknown;
     assert_eq!(order(&all, &TERMS), [1, 0]);
+    let poor = Terms { max_spend: Some(usd("1")), ..TERMS };
+    assert_eq!((order(&all, &poor), code(&all, &poor, 0)), (vec![1], "too_dear".into()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::money::{Saving, append_saving};
 use super::sql::{Row, Sql, SqlError, Value, amount, lock_name, values};
 use super::{Store, StoreError};
 use crate::clock::Millis;
@@ -130,8 +131,15 @@ impl Store {
             .await
     }
 
-    /// Notes that the final of a draft was made. False if that was known.
-    pub async fn finalized(&self, picture: ImageId, tenant: String, wish: WishId) -> Result<bool, StoreError> {
+    /// Notes that the final of a draft was made, and in the same transaction that what was saved by not making it is taken
+    /// back. False, and nothing is written, if that was known.
+    pub async fn finalized(
+        &self,
+        picture: ImageId,
+        tenant: String,
+        wish: WishId,
+        taken_back: Option<Saving>,
+    ) -> Result<bool, StoreError> {
         self.engine
             .write(move |sql| {
                 let changed = sql.execute(
@@ -139,6 +147,11 @@ impl Store {
                      WHERE picture = ?1 AND tenant = ?2 AND wish = ?3 AND finalized = 0",
                     &values![picture.to_bytes(), &tenant, wish.to_bytes()],
                 )?;
+                if changed == 1
+                    && let Some(taken_back) = &taken_back
+                {
+                    append_saving(sql, taken_back)?;
+                }
                 Ok(changed == 1)
             })
             .await

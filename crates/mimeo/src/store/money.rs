@@ -304,16 +304,16 @@ fn insert(
     Ok(())
 }
 
+/// Writes what a layer saved.
+pub(super) fn append_saving(sql: &mut dyn Sql, saving: &Saving) -> Result<(), SqlError> {
+    let deltas = Deltas { saved: saving.saved.known().unwrap_or(Usd::ZERO), ..Deltas::of(saving.saved) };
+    append(sql, "save", Some(saving.layer), &saving.subject, None, deltas, saving.at_ms)
+}
+
 impl Store {
     /// Queues savings for a later commit. A crash may lose the last moment of them: no money moves.
     pub fn record_savings(&self, savings: Vec<Saving>) -> Result<(), StoreError> {
-        self.engine.write_later(move |sql| {
-            for saving in &savings {
-                let deltas = Deltas { saved: saving.saved.known().unwrap_or(Usd::ZERO), ..Deltas::of(saving.saved) };
-                append(sql, "save", Some(saving.layer), &saving.subject, None, deltas, saving.at_ms)?;
-            }
-            Ok(())
-        })
+        self.engine.write_later(move |sql| savings.iter().try_for_each(|saving| append_saving(sql, saving)))
     }
 
     /// What of each budget is used.

@@ -103,7 +103,12 @@ fn csv_is_read_by_a_mapping() {
     let wrong = Mapping { price: "Cost".to_owned(), ..mapping };
     assert!(Sheet::read(CSV, Form::Csv, Some(&wrong)).unwrap_err().0.contains("Price (USD)"));
     assert!(Sheet::read(CSV, Form::Csv, None).unwrap_err().0.contains("mapping"));
-    assert!(Sheet::read(CSV, Form::Csv, Some(&Mapping::default())).unwrap_err().0.contains("model="));
+    assert!(Mapping::of(["model=Model"]).unwrap_err().contains("price="));
+    // What is no table is told in few words.
+    let page = format!("<html>{}", "welcome ".repeat(10_000));
+    let why = Sheet::read(&page, Form::Csv, Some(&wrong)).unwrap_err().0;
+    assert!(why.contains("there are <html>welcome") && why.len() < 200, "{why}");
+    assert_eq!(Sheet::read("\n", Form::Csv, Some(&wrong)).unwrap_err().0, "it is empty");
 }
 
 #[test]

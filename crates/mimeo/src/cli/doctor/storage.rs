@@ -17,6 +17,9 @@ const NONE_MB: u64 = 200;
 /// How long the database may take for a small question before it slows every request down.
 const SLOW: Duration = Duration::from_millis(20);
 
+/// The oldest PostgreSQL that Mimeo is made for.
+const OLDEST_POSTGRES: u32 = 13;
+
 /// Looks at the disk, the database and the pictures. Returns the store, if it is there.
 pub(super) async fn examine(
     findings: &mut Vec<Finding>,
@@ -48,7 +51,10 @@ pub(super) async fn examine(
     findings.push(match store.database().await {
         Ok(facts) => {
             let found = format!("{} answers in {} ms", facts.version, facts.took.as_millis());
-            if facts.took > SLOW && is_elsewhere {
+            if is_elsewhere && is_older(&facts.version, OLDEST_POSTGRES) {
+                let todo = format!("Mimeo is made for PostgreSQL {OLDEST_POSTGRES} or newer: upgrade the server.");
+                Finding::warning("database", facts.engine, found, todo)
+            } else if facts.took > SLOW && is_elsewhere {
                 let todo = "Run gateway and database near each other: every paid call waits for two commits.";
                 Finding::warning("database", facts.engine, found, todo)
             } else {
@@ -92,9 +98,15 @@ pub(super) async fn examine_redis(findings: &mut Vec<Finding>, blueprint: &Bluep
             "redis",
             &name,
             why,
-            "Start it, or correct shared.url. Meanwhile replicas go on without it.",
+            "Start Redis 6 or newer there, or correct shared.url, its password included. Meanwhile replicas go on without it.",
         ),
     });
+}
+
+/// True if `version` names a major version before `oldest`. One that names none is not judged.
+fn is_older(version: &str, oldest: u32) -> bool {
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse::<u32>().is_ok_and(|major| major < oldest)
 }
 
 /// Room on the disk of the data folder, and whether it can be written.
@@ -137,6 +149,15 @@ fn judge_disk(name: &str, free: u64, max_mb: u64) -> Finding {
 mod tests {
     use super::super::finding::Level;
     use super::*;
+
+    #[test]
+    fn versions_are_judged_by_their_first_number() {
+        for (version, expected) in
+            [("9.6.24", true), ("12.22 (Debian 12.22-1)", true), ("13.0", false), ("17beta1", false), ("", false)]
+        {
+            assert_eq!(is_older(version, OLDEST_POSTGRES), expected, "{version}");
+        }
+    }
 
     #[test]
     fn a_disk_is_judged_by_what_is_free() {
