@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::Pipeline;
@@ -16,6 +16,9 @@ use crate::store::Store;
 
 /// Stories that may wait to be written. Beyond, new ones are dropped: memory is for pictures.
 const WAITING: usize = 4096;
+
+/// How long stories are gathered that are written together: each commit of them is one that pictures wait for.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How long who asks for a story waits until those before are written.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,6 +35,8 @@ struct Inner {
     waiting: Mutex<Waiting>,
     /// How many of those that were told are written, or lost.
     written: watch::Sender<u64>,
+    /// Somebody waits for what was told.
+    asked: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +81,7 @@ impl Stories {
     /// Stories that are written to `store` by tasks of `tracker`, as far as `settings` want them.
     pub(super) fn new(store: Arc<Store>, tracker: TaskTracker, settings: config::Requests) -> Stories {
         let (waiting, written) = (Mutex::default(), watch::channel(0).0);
-        Stories(Arc::new(Inner { store, tracker, settings, waiting, written }))
+        Stories(Arc::new(Inner { store, tracker, settings, waiting, written, asked: Notify::new() }))
     }
 
     /// True if they are kept.
@@ -111,6 +116,8 @@ impl Stories {
     /// Writes until nothing is left. What comes meanwhile goes together into the next transaction.
     async fn write(&self) {
         loop {
+            // Nobody needs to know who of the two it was.
+            let _ = tokio::time::timeout(GATHER, self.0.asked.notified()).await;
             let (stories, told, dropped) = {
                 let mut waiting = self.waiting();
                 if waiting.stories.is_empty() {
@@ -135,6 +142,7 @@ impl Stories {
     async fn written(&self) {
         let told = self.waiting().told;
         let mut written = self.0.written.subscribe();
+        self.0.asked.notify_one();
         // If it takes too long, what is there is told.
         let _ = tokio::time::timeout(PATIENCE, written.wait_for(|written| *written >= told)).await;
     }
