@@ -91,7 +91,7 @@ async fn a_miss_a_hit_and_a_failover_are_told() {
     assert!(!shown.contains('\x1b'), "no colours where nobody sees them");
     let (_, json, _) = world.run(&["requests", "show", over.header("x-request-id"), "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), told);
-    let (_, listed, _) = world.run(&["requests", "list"]);
+    let (_, listed, _) = world.run(&["requests"]);
     assert_eq!(listed.lines().count(), 4, "{listed}");
     let (_, listed, _) = world.run(&["requests", "list", "--json", "--limit", "1"]);
     assert_eq!(serde_json::from_str::<Value>(&listed).expect("JSON")[0]["request_id"], over.header("x-request-id"));

@@ -395,14 +395,17 @@ async fn who_was_slow_to_one_is_slow_to_all() {
     }
 }
 
-/// Who is too slow for a route is named to the operator, with what to do.
+/// Who is too slow for a route is asked after the others, and named to the operator with what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_candidate_is_told_by_its_name() {
-    let world = World::with("[routes.brisk]\ncandidates = ['sandbox/draft']\nslow_s = 1\n").await;
+    let world = World::with("[routes.brisk]\ncandidates = ['sandbox/draft', 'sandbox/standard']\nslow_s = 1\n").await;
     let slow = (0..16).map(|index| world.generate(ask("brisk", &format!("kite {index} [[latency=1300]]"))));
     for reply in futures_util::future::join_all(slow).await {
-        reply.expect(200);
+        assert_eq!(reply.expect(200).header("x-mimeo-model"), "draft");
     }
+    let moved = world.generate(ask("brisk", "a kite for somebody else")).await.expect(200);
+    assert_eq!(moved.header("x-mimeo-model"), "standard");
+    assert!(explain(&moved).contains("so others are asked first"), "{}", explain(&moved));
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
     let mut alerts = Value::Null;
     for _ in 0..300 {

@@ -13,9 +13,12 @@ use crate::pipeline::{Family, family};
 use crate::store::StoryQuery;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,8 +57,9 @@ struct List {
 
 pub(super) async fn run(arguments: Arguments, environment: &Environment) -> Outcome {
     match arguments.command {
-        Command::List(options) => list(options, environment).await,
-        Command::Show { common, request, json } => show(&common, environment, request, json).await,
+        None => list(arguments.list, environment).await,
+        Some(Command::List(options)) => list(options, environment).await,
+        Some(Command::Show { common, request, json }) => show(&common, environment, request, json).await,
     }
 }
 

@@ -42,7 +42,8 @@ pub struct Route {
     pub shadow: Option<Shadow>,
     /// Makes a draft first, and the final later or not at all.
     pub cascade: Option<Cascade>,
-    /// From how many seconds on the slowest twentieth of a candidate's calls raises an alert.
+    /// From how many seconds on in the slowest twentieth of its calls a candidate is slow: that raises an alert, and others are
+    /// asked before it.
     pub slow_s: Option<u32>,
     /// How this route uses the cache.
     pub cache: RouteCache,

@@ -57,8 +57,8 @@ impl Pipeline {
         if let Some(time) = known.time.filter(|time| time.evidence >= ENOUGH && time.p95 > slow) {
             let (p95, route) = (time.p95, &order.plan.route);
             let message = format!(
-                "{name}: one in twenty of its calls takes more than {p95:.1} s, and routes.{route} calls {slow:.0} s slow. A \
-                 deadline_ms asks others instead."
+                "{name}: one in twenty of its calls takes more than {p95:.1} s, and routes.{route} calls {slow:.0} s slow. \
+                 Others are asked first; a deadline_ms would leave it out."
             );
             self.alerts.raise(Alert { kind: AlertKind::SlowCandidate, subject: name, message, at: self.clock.now() });
         }

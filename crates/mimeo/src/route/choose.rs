@@ -3,8 +3,8 @@
 //! 1. *Ruled out*: outside its hours, in a wrong region, dearer than the request may cost, known to be worse than the
 //!    floor.
 //! 2. *Too slow*: what is known to miss the deadline, while something else is not, or could be found not to.
-//! 3. *Order*: to whom the request is dealt, then by role (first, overflow, backup), then by region, then by what the
-//!    route's objective makes of price, time and quality.
+//! 3. *Order*: to whom the request is dealt, then by role (first, overflow, backup; those that the route calls slow are
+//!    held to be busy), then by region, then by what the route's objective makes of price, time and quality.
 //! 4. *Probe*: now and then one that has not been asked for long goes first, so that what is known of it stays true.
 
 use std::ops::Deref;
@@ -42,6 +42,8 @@ pub struct Terms<'a> {
     pub is_floor_soft: bool,
     /// How soon they must be done.
     pub deadline: Option<Duration>,
+    /// Whose slowest twentieth of calls takes longer is slow: others are asked first.
+    pub slow: Option<Duration>,
     /// Regions, the best first, and whether nobody else is asked.
     pub regions: &'a [String],
     /// True asks nobody outside of `regions`.
@@ -136,12 +138,12 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
     let left = |index: &usize| reasons.get(*index).is_some_and(Option::is_none);
     let kept: Vec<(usize, &Seen<'_>)> = seen.iter().enumerate().filter(|(index, _)| left(index)).collect();
     let has_overflow = kept.iter().any(|(_, one)| one.choice.role == Role::Overflow);
-    let all_are_busy = kept.iter().all(|(_, one)| one.choice.role != Role::First || one.is_busy);
+    let all_are_busy = kept.iter().all(|(_, one)| one.choice.role != Role::First || one.is_busy || is_slow(one, terms));
     // Others with a share are gone by now: the one that is left is whom the request is dealt to.
     let is_dealt = kept.iter().any(|(_, one)| one.choice.share.is_some());
     let turn = |one: &Seen<'_>| match one.choice.role {
         _ if is_dealt && one.choice.share.is_some() => 0,
-        Role::First if has_overflow && one.is_busy => 3,
+        Role::First if is_slow(one, terms) || has_overflow && one.is_busy => 3,
         Role::First => 1,
         Role::Overflow if all_are_busy => 2,
         Role::Overflow => 4,
@@ -165,13 +167,19 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
         .map(|reason| Chosen { rank: None, verdict: Verdict::Dropped, reason, score: None })
         .collect();
     for (rank, (index, _, _, score)) in order.into_iter().enumerate() {
-        let Some(one) = chosen.get_mut(index) else { continue };
+        let (Some(one), Some(candidate)) = (chosen.get_mut(index), seen.get(index)) else { continue };
         let is_probe = probe.is_some() && rank == 0;
+        let slow = || {
+            let p95 = candidate.time.filter(|_| is_slow(candidate, terms))?.p95;
+            let text = format!("one in twenty of its calls takes more than {p95:.1} s, so others are asked first");
+            Some(reason("slow", text))
+        };
         *one = Chosen {
             rank: Some(rank),
             verdict: if is_probe { Verdict::Probe } else { Verdict::Kept },
             reason: is_probe
-                .then(|| reason("probe", "it has not been asked for long, and this request finds out how it is")),
+                .then(|| reason("probe", "it has not been asked for long, and this request finds out how it is"))
+                .or_else(slow),
             score: (terms.objective != Objective::Order && score.is_finite()).then_some(score),
         };
     }
@@ -248,6 +256,13 @@ fn is_below(quality: &Quality, rating: f64, floor: f64) -> bool {
         return true;
     }
     chance_below(floor, quality.mean, quality.sd) > SURE
+}
+
+/// True if enough calls say that a candidate is slower than the route likes. They are forgotten in time, so that it is asked
+/// again.
+fn is_slow(one: &Seen<'_>, terms: &Terms<'_>) -> bool {
+    let Some(slow) = terms.slow.map(|slow| slow.as_secs_f64()) else { return false };
+    one.time.is_some_and(|time| time.evidence >= KNOWN && time.p95 > slow)
 }
 
 /// Drops what is known to miss the deadline, unless all do: then the fastest is the best there is, and now and then those

@@ -27,6 +27,7 @@ const TERMS: Terms<'static> = Terms {
     floor: None,
     is_floor_soft: false,
     deadline: None,
+    slow: None,
     regions: &[],
     regions_only: false,
     max_spend: None,
@@ -185,6 +186,27 @@ fn only_an_equal_is_probed() {
     };
     assert_eq!(order([first(&plain), at(LONG - Duration::from_secs(1))]), [0, 1], "it was asked a while ago");
     assert_eq!(order([first(&plain), at(LONG)]), [1, 0]);
+}
+
+/// Who is known to be slow comes after those who are not, and after the overflow, but before the backup.
+#[test]
+fn who_is_slow_is_asked_later() {
+    let (plain, backup) = (Choice::default(), Choice { role: Role::Backup, ..Choice::default() });
+    let overflow = Choice { role: Role::Overflow, ..Choice::default() };
+    let slow = Terms { slow: Some(Duration::from_secs(8)), ..TERMS };
+    let mut all = [seen(&plain, "0.01", 5.0, 50.0), seen(&backup, "0.01", 1.0, 50.0), seen(&plain, "0.02", 3.0, 50.0)];
+    assert_eq!(order(&all, &TERMS), [0, 2, 1], "nobody calls anybody slow");
+    assert_eq!(order(&all, &slow), [2, 0, 1], "its slowest twentieth takes ten seconds");
+    assert_eq!((code(&all, &slow, 0).as_str(), code(&all, &slow, 2).as_str()), ("slow", ""));
+    assert_eq!(order(&all, &Terms { objective: Objective::Order, ..slow.clone() }), [2, 0, 1]);
+    all[2].choice = &overflow;
+    assert_eq!(order(&all, &slow), [2, 0, 1], "the overflow is for that");
+    all[2].choice = &plain;
+    all[2].sight.time = all[0].sight.time;
+    assert_eq!(order(&all, &slow), [0, 2, 1], "if all are slow, the cheapest of them");
+    all[2].sight.time = Some(Seconds { p50: 3.0, p95: 6.0, evidence: 50.0 });
+    all[0].sight.time = all[0].sight.time.map(|time| Seconds { evidence: 9.0, ..time });
+    assert_eq!(order(&all, &slow), [0, 2, 1], "too little is known of it");
 }
 
 /// Whoever was slow once is not asked for ever because the others are only thought to be slower.

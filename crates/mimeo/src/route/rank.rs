@@ -36,6 +36,7 @@ impl Plan {
             floor: self.floor(),
             is_floor_soft: self.is_floor_soft(),
             deadline: moment.deadline.or(settings.deadline_ms.map(Duration::from_millis)),
+            slow: settings.slow_s.map(u64::from).map(Duration::from_secs),
             regions: &settings.regions,
             regions_only: settings.regions_only,
             max_spend: moment.max_spend,
