@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::domain::{Call, Caller, Considered, ImageRequest, Quality, RequestId, Seconds, Size};
 use crate::prices::PriceBook;
-use crate::quality::{Opinions, candidate_name};
+use crate::quality::Opinions;
 use crate::route::choose::Sight;
 use crate::route::performance::Performance;
 use crate::route::rank::Moment;
@@ -121,7 +121,7 @@ impl Learned {
         };
         let typical = model.typical_latency(request.quality.as_deref());
         let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
-        let name = candidate_name(&candidate.name, request.quality.as_deref());
+        let name = candidate.known_as();
         let known = self.performance.of(&name, typical, cold_start);
         let prior = candidate.prior(bound, 1);
         let opinion = self.opinions.as_ref().map(|opinions| {

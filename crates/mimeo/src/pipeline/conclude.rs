@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::admit::admit;
 use super::make::{Account, Called};
-use super::rank::known_as;
 use super::{Laps, Order, Pipeline};
 use crate::attempt::{Attempt, Ended};
 use crate::clock::{Millis, millis};
@@ -223,7 +222,7 @@ pub(super) fn row(
         bytes: picture.bytes.len() as u64,
         tenant: order.call.caller.tenant.clone(),
         attempt: attempt.map(|attempt| attempt.id),
-        candidate: Some(known_as(candidate)),
+        candidate: Some(candidate.known_as()),
         category: order.plan.sense.category.clone(),
     })
 }

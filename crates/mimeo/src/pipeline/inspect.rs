@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::make::Account;
-use super::rank::known_as;
 use super::{Order, Pipeline};
 use crate::config::OnFail;
 use crate::domain::{Check, Delivered, Finding, Form, Format, Picture};
@@ -150,7 +149,7 @@ impl Pipeline {
                 request: Some(order.call.asked_as()),
                 tenant: order.call.caller.tenant.clone(),
                 key: String::new(),
-                candidate: known_as(account.candidate),
+                candidate: account.candidate.known_as(),
                 category: order.plan.sense.category.clone().unwrap_or_default(),
                 kind: FeedbackKind::Judge,
                 value: 0,

@@ -9,7 +9,6 @@ use crate::attempt::Attempt;
 use crate::config::Objective;
 use crate::domain::{Considered, Quality, Reason, Verdict};
 use crate::error::{Error, Kind, Result};
-use crate::quality::candidate_name;
 use crate::route::choose::Sight;
 use crate::route::rank::Moment;
 use crate::route::{Candidate, Maker, fortune};
@@ -49,7 +48,7 @@ impl Pipeline {
             // Who refuses, or is asked too often, is neither slow nor broken.
             Err(_) => return None,
         };
-        let name = known_as(candidate);
+        let name = candidate.known_as();
         let timing = Timing { candidate: name.clone(), took: attempt.calling };
         self.performance.note(attempt.id, &timing, is_made);
         let Some(slow) = order.plan.settings.slow_s.map(f64::from) else { return Some(timing) };
@@ -71,9 +70,9 @@ impl Pipeline {
         let price = self.prices.estimate(provider, model, &candidate.request, count).usd;
         let typical = model.typical_latency(candidate.request.quality.as_deref());
         let cold_start = Duration::from_secs(u64::from(candidate.choice.cold_start_s.unwrap_or(0)));
-        let known = self.performance.of(&known_as(candidate), typical, cold_start);
+        let (name, category) = (candidate.known_as(), order.plan.sense.category.as_deref());
+        let known = self.performance.of(&name, typical, cold_start);
         let prior = candidate.prior(bound, count).mean;
-        let (name, category) = (known_as(candidate), order.plan.sense.category.as_deref());
         let opinion = self.opinions.opinion(&name, category, prior);
         let quality = Quality { mean: opinion.mean, sd: opinion.sd, evidence: opinion.evidence };
         // Without an objective that weighs quality nobody needs the draw, and the best guess will do.
@@ -92,11 +91,6 @@ impl Pipeline {
             idle: known.idle,
         }
     }
-}
-
-/// What a candidate is called in what is learned of it: with the quality that it is asked for.
-pub(super) fn known_as(candidate: &Candidate) -> String {
-    candidate_name(&candidate.name, candidate.request.quality.as_deref())
 }
 
 /// What a caller is told if nobody may be asked.

@@ -102,7 +102,7 @@ impl Routes {
     }
 
     /// True if what is asked for decides who serves `name`.
-    fn is_auto(&self, name: &str) -> bool {
+    pub(super) fn is_auto(&self, name: &str) -> bool {
         name == AUTO && !self.routes.contains_key(AUTO)
     }
 }

@@ -139,10 +139,9 @@ pub fn choose(seen: &[Seen<'_>], terms: &Terms<'_>) -> Vec<Chosen> {
     let kept: Vec<(usize, &Seen<'_>)> = seen.iter().enumerate().filter(|(index, _)| left(index)).collect();
     let has_overflow = kept.iter().any(|(_, one)| one.choice.role == Role::Overflow);
     let all_are_busy = kept.iter().all(|(_, one)| one.choice.role != Role::First || one.is_busy || is_slow(one, terms));
-    // Others with a share are gone by now: the one that is left is whom the request is dealt to.
-    let is_dealt = kept.iter().any(|(_, one)| one.choice.share.is_some());
     let turn = |one: &Seen<'_>| match one.choice.role {
-        _ if is_dealt && one.choice.share.is_some() => 0,
+        // Others with a share are gone by now: the one that is left is whom the request is dealt to.
+        _ if one.choice.share.is_some() => 0,
         Role::First if is_slow(one, terms) || has_overflow && one.is_busy => 3,
         Role::First => 1,
         Role::Overflow if all_are_busy => 2,

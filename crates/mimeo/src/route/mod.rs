@@ -239,7 +239,7 @@ impl Routes {
 
     /// The configured routes that [`AUTO`] chooses among.
     fn chosen_among(&self) -> impl Iterator<Item = &Route> {
-        virtuals::all().into_keys().filter_map(|name| self.routes.get(name))
+        virtuals::NAMES.iter().filter_map(|name| self.routes.get(*name))
     }
 
     /// True if what is made for `call` is stored, whatever its route turns out to be.
@@ -248,7 +248,7 @@ impl Routes {
         let by_route = match (call.request.operation, self.name_of(call)) {
             // No route draws templates.
             (Operation::Render, _) => true,
-            (_, AUTO) if !self.routes.contains_key(AUTO) => self.chosen_among().all(stores),
+            (_, name) if self.is_auto(name) => self.chosen_among().all(stores),
             (_, name) => self.routes.get(name).is_none_or(stores),
         };
         by_route && call.cache.mode != CacheMode::NoStore

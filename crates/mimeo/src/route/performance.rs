@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Millis};
+use crate::clock::{Clock, Millis, millis};
 use crate::domain::{AttemptId, Seconds};
 use crate::store::{PastCall, Store, StoreError, Timing};
 
@@ -178,8 +178,7 @@ impl Performance {
     }
 
     async fn read(&self, store: &Store, now: Millis, of: Duration) -> Result<(), StoreError> {
-        let since = now.saturating_sub(Millis::try_from(of.as_millis()).unwrap_or(Millis::MAX));
-        self.hear(&store.calls_since(since, MOST).await?, now);
+        self.hear(&store.calls_since(now.saturating_sub(millis(of)), MOST).await?, now);
         Ok(())
     }
 

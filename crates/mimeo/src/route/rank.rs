@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::choose::{Chosen, Seen, Sight, Terms, choose};
 use super::{Candidate, Plan};
 use crate::domain::{Considered, Price, Quality, Seconds, Usd};
+use crate::quality::candidate_name;
 
 /// How far a rating may well be off that nobody has confirmed, in points.
 const DOUBT: f64 = 15.0;
@@ -56,6 +57,11 @@ impl Plan {
 }
 
 impl Candidate {
+    /// What it is called in what is learned of it: with the quality that it is asked for.
+    pub fn known_as(&self) -> String {
+        candidate_name(&self.name, self.request.quality.as_deref())
+    }
+
     /// How good its pictures are thought to be before anybody has seen one. Where nobody has said so, dearer ones are
     /// taken to be better on the whole: a cent makes 45 points, and ten times as much fifteen more. `price` is that of
     /// `count` pictures.

@@ -54,7 +54,7 @@ pub(super) fn all() -> BTreeMap<&'static str, Virtual> {
 
 /// True if `name` is one of them.
 pub(super) fn is_one(name: &str) -> bool {
-    name == AUTO || all().contains_key(name)
+    name == AUTO || NAMES.contains(&name)
 }
 
 /// Which of them serves a request for this purpose or tier.

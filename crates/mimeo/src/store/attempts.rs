@@ -6,7 +6,7 @@ use super::entries::{EntryWrite, NewPicture, Refusal, put_pictures, write_refusa
 use super::money::{BudgetLimit, BudgetUse, Deltas, Subject, append};
 use super::sql::{Row, Sql, SqlError, lock_name, price, values};
 use super::{Store, StoreError};
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::domain::{AttemptId, Digest, Price, RequestId, Usd};
 
 /// Where an attempt stands.
@@ -224,10 +224,9 @@ impl Store {
                     sql.execute("UPDATE attempts SET fault = ?2 WHERE id = ?1", &values![*id, fault])?;
                 }
                 if let Some(Timing { candidate, took }) = &finish.timing {
-                    let ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
                     sql.execute(
                         "UPDATE attempts SET candidate = ?2, took_ms = ?3 WHERE id = ?1",
-                        &values![*id, candidate, ms],
+                        &values![*id, candidate, millis(*took)],
                     )?;
                 }
                 if let Some((key, refusal)) = &finish.refusal {
